@@ -1,0 +1,108 @@
+// Command lockstep mirrors a block volume across sites, and measures what the
+// distance between them costs. See README.md.
+//
+// It is thin: one file a subcommand, each of which turns flags into a call of
+// the packages that do the work. The process exits with 0 when the command did
+// what was asked, 1 when it failed and 2 when it was asked wrongly.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+const (
+	exitOK      = 0
+	exitFailure = 1
+	exitMisuse  = 2
+)
+
+type cli struct {
+	Serve   serveCmd   `cmd:"" help:"Serve a volume over NBD and mirror every write to its replicas."`
+	Replica replicaCmd `cmd:"" help:"Hold a replica of a volume for a serve elsewhere."`
+	Sweep   sweepCmd   `cmd:"" help:"Measure write latency against distance and find the synchronous limit."`
+	Wan     wanCmd     `cmd:"" help:"Look at link profiles; put a link on an interface; clean up."`
+	Version versionCmd `cmd:"" help:"Print version, commit and build."`
+}
+
+const description = `Synchronous block mirroring over distance, and the measuring of it.
+
+Examples:
+  How does write latency grow with distance, and where does it cross 2 ms?
+    lockstep sweep --budget 2ms
+
+  A volume in two places: first the replica, then the primary, then a client.
+    lockstep replica --store b.img --size 1GiB --listen 127.0.0.1:7001
+    lockstep serve --store a.img --size 1GiB --nbd unix:/tmp/vol.sock \
+        --replica 127.0.0.1:7001 --export vol
+    nbdinfo 'nbd+unix:///vol?socket=/tmp/vol.sock'
+
+  What do 100 km cost before any software runs?
+    lockstep wan delay --km 100
+
+Exit status: 0 done, 1 it failed, 2 it was asked wrongly.`
+
+// misuse is an error that the caller can mend by calling differently.
+type misuse struct{ error }
+
+func (m misuse) Unwrap() error { return m.error }
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+func run(args []string) int {
+	parser, err := kong.New(&cli{},
+		kong.Name("lockstep"),
+		kong.Description(description),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoAppDescFormat: true}),
+	)
+	if err != nil {
+		panic(err) // the struct above is wrong: a bug, not a condition
+	}
+	kctx, err := parser.Parse(args)
+	if err != nil {
+		return report(misuse{err}, helpFor(err))
+	}
+	ctx, stop := interruptible()
+	defer stop()
+	kctx.BindTo(ctx, (*context.Context)(nil))
+	return report(kctx.Run(), kctx.Selected().FullPath())
+}
+
+// report says in one line what went wrong, if anything did, and returns the
+// exit code for it. The command named in help can say what would have been right.
+func report(err error, help string) int {
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, new(misuse)):
+		fmt.Fprintf(os.Stderr, "lockstep: %v (see %s --help)\n", err, help)
+		return exitMisuse
+	default:
+		fmt.Fprintf(os.Stderr, "lockstep: %v\n", err)
+		return exitFailure
+	}
+}
+
+// helpFor names the most specific command that the arguments of a parse error reached.
+func helpFor(err error) string {
+	var parse *kong.ParseError
+	if errors.As(err, &parse) && parse.Context.Selected() != nil {
+		return parse.Context.Selected().FullPath()
+	}
+	return "lockstep"
+}
+
+// interruptible returns a context that the first SIGINT or SIGTERM ends, so
+// that a command can clean up. The second kills the process at once: whoever
+// presses Ctrl-C twice does not want to wait for the clean-up that hangs.
+func interruptible() (context.Context, context.CancelFunc) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
+}

@@ -40,13 +40,13 @@ func (b *byteSize) UnmarshalText(text []byte) error {
 // String gives the largest unit that states the size exactly; UnmarshalText
 // reads it back as the same number.
 func (b byteSize) String() string {
-	const units = "KMGTPE"
+	const letters = "KMGTPE"
 	n, unit := int64(b), -1
-	for n != 0 && n%1024 == 0 && unit+1 < len(units) {
+	for n != 0 && n%1024 == 0 && unit+1 < len(letters) {
 		n, unit = n/1024, unit+1
 	}
 	if unit < 0 {
 		return strconv.FormatInt(n, 10)
 	}
-	return fmt.Sprintf("%d%ciB", n, units[unit])
+	return fmt.Sprintf("%d%ciB", n, letters[unit])
 }

@@ -11,7 +11,7 @@ import (
 	"slices"
 )
 
-// Stamped by scripts/lib.sh through -ldflags -X. Without the stamp they come from
+// Stamped by scripts/build.sh through -ldflags -X. Without the stamp they come from
 // what the go command recorded, which is nothing under -buildvcs=false.
 var (
 	version string

@@ -1,0 +1,177 @@
+package mirror
+
+import "lockstep/mirror/wire"
+
+// batch collects what a run of steps asks for, so that it is done after the
+// lock was given back, and done together: one send to each replica, one
+// completion upcall.
+type batch struct {
+	apply []*Op
+	work  []*Op // apply, while it is being done
+	sync  []*Op
+	done  []*Op
+	kick  bool // frames were queued
+}
+
+// step feeds the machine and sorts its actions into b. Frames are queued at
+// once, because their order is the order of the seqs. The caller holds mu.
+func (v *Volume) step(b *batch, ev Event) {
+	for _, a := range v.machine.Step(ev) {
+		switch a.Kind {
+		case ActApply:
+			b.apply = append(b.apply, a.Op)
+		case ActSync:
+			b.sync = append(b.sync, a.Op)
+		case ActComplete:
+			b.done = append(b.done, a.Op)
+		case ActSend:
+			v.links[a.Replica].queue(frame{header: v.encode(a.Op), payload: payload(a.Op)})
+			b.kick = true
+		case ActSendFlush:
+			v.links[a.Replica].queue(frame{header: v.encodeFlush(a.Op)})
+			b.kick = true
+		}
+	}
+}
+
+// finish does what b asks for, and what that leads to, and gives b back. First
+// the network: the replicas work while the local copy is written.
+func (v *Volume) finish(b *batch) {
+	for {
+		if b.kick {
+			b.kick = false
+			for _, l := range v.links {
+				l.kick()
+			}
+		}
+		if len(b.sync) > 0 {
+			v.sync.add(b.sync)
+			b.sync = b.sync[:0]
+		}
+		if len(b.apply) == 0 {
+			break
+		}
+		v.apply(b)
+	}
+	if len(b.done) > 0 {
+		v.conf.Complete(b.done)
+	}
+	b.done = b.done[:0]
+	v.batches.Put(b)
+}
+
+// apply does b's local work and steps the machine with the results. Work that
+// may wait for the disk goes to a goroutine of its own.
+func (v *Volume) apply(b *batch) {
+	b.work, b.apply = b.apply, b.work[:0]
+	fast := b.work[:0]
+	for _, op := range b.work {
+		if v.applyFast(op) {
+			fast = append(fast, op)
+		} else {
+			v.running.Go(func() { v.applySlow(op) })
+		}
+	}
+	v.mu.Lock()
+	for _, op := range fast {
+		v.step(b, Event{Kind: EvApplied, Op: op, Err: op.core.err})
+	}
+	v.mu.Unlock()
+}
+
+// applyFast does op if that takes no longer than a copy, and says whether it did.
+func (v *Volume) applyFast(op *Op) bool {
+	switch op.Kind {
+	case Read:
+		return v.conf.Store.ReadCached(op.Data, op.Off) == nil
+	case Write:
+		op.core.err = v.conf.Store.WriteAt(op.Data, op.Off)
+		return true
+	}
+	return false
+}
+
+func (v *Volume) applySlow(op *Op) {
+	v.slow <- struct{}{}
+	var err error
+	switch op.Kind {
+	case Read:
+		err = v.conf.Store.ReadAt(op.Data, op.Off)
+	case Zero:
+		err = v.conf.Store.Zero(op.Off, op.Len, op.NoHole)
+	}
+	<-v.slow
+	v.tell(Event{Kind: EvApplied, Op: op, Err: err})
+}
+
+// tell steps the machine with one event from outside and does what follows.
+func (v *Volume) tell(ev Event) {
+	b := v.batches.Get().(*batch)
+	v.mu.Lock()
+	v.step(b, ev)
+	v.mu.Unlock()
+	v.finish(b)
+}
+
+func (v *Volume) synced(ops []*Op, err error) {
+	b := v.batches.Get().(*batch)
+	v.mu.Lock()
+	for _, op := range ops {
+		v.step(b, Event{Kind: EvSynced, Op: op, Err: err})
+	}
+	v.mu.Unlock()
+	v.finish(b)
+}
+
+// encode returns op's frame header. It is made once: another link may be
+// sending it while a returning replica is sent it again.
+func (v *Volume) encode(op *Op) []byte {
+	if !op.core.encoded {
+		op.core.encoded = true
+		h := wire.Header{
+			Epoch:     v.machine.conf.Epoch,
+			Seq:       op.core.seq,
+			Watermark: v.machine.Watermark(),
+			Offset:    uint64(op.Off),
+			Length:    uint32(op.Len),
+			Payload:   uint32(len(payload(op))),
+			CRC:       op.crc,
+		}
+		switch op.Kind {
+		case Write:
+			h.Kind = wire.KindWrite
+		case Zero:
+			h.Kind = wire.KindZero
+		case Flush:
+			h.Kind = wire.KindFlush
+		}
+		if op.core.durable {
+			h.Flags |= wire.Durable
+		}
+		if op.NoHole {
+			h.Flags |= wire.NoHole
+		}
+		h.Encode(op.frame[:])
+	}
+	return op.frame[:]
+}
+
+func (v *Volume) encodeFlush(op *Op) []byte {
+	h := wire.Header{
+		Kind:      wire.KindFlush,
+		Flags:     wire.Durable,
+		Epoch:     v.machine.conf.Epoch,
+		Seq:       op.core.seq,
+		Watermark: v.machine.Watermark(),
+	}
+	b := make([]byte, wire.HeaderSize)
+	h.Encode(b)
+	return b
+}
+
+func payload(op *Op) []byte {
+	if op.Kind == Write {
+		return op.Data
+	}
+	return nil
+}

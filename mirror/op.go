@@ -1,0 +1,48 @@
+package mirror
+
+import "lockstep/mirror/wire"
+
+// OpKind is what an Op does.
+type OpKind uint8
+
+// The kinds of Op. Every kind but Read gets a seq and goes to every replica.
+const (
+	Read OpKind = iota
+	Write
+	Zero
+	Flush
+)
+
+var opNames = [...]string{Read: "read", Write: "write", Zero: "zero", Flush: "flush"}
+
+func (k OpKind) String() string { return opNames[k] }
+
+// Op is one request to a volume. The caller fills the exported fields but Err,
+// gives it to [Volume.Submit], and gets it back through Config.Complete with
+// Err set; in between it belongs to the volume, Data included. An Op may be
+// used again after a [Op.Reset].
+type Op struct {
+	Kind   OpKind
+	Off    int64
+	Len    int64 // bytes; for Read and Write it is len(Data)
+	Data   []byte
+	FUA    bool // acknowledge from stable storage at every site
+	NoHole bool // Zero: keep the range allocated
+	Err    error
+	Tag    any // the caller's own
+
+	core  opState
+	frame [wire.HeaderSize]byte
+	crc   uint32
+}
+
+// Reset makes a completed op ready for another request; Tag stays.
+func (o *Op) Reset() { *o = Op{Tag: o.Tag, core: opState{waiters: o.core.waiters[:0]}} }
+
+// modifies says whether the op changes bytes. A flush does not: it overlaps
+// nothing.
+func (o *Op) modifies() bool { return o.Kind == Write || o.Kind == Zero }
+
+func (o *Op) end() int64 { return o.Off + o.Len }
+
+func (o *Op) overlaps(p *Op) bool { return o.Off < p.end() && p.Off < o.end() }

@@ -84,11 +84,15 @@ func (l Link) fieldError(field string, value any, want string) error {
 }
 
 // String describes the link in one line for people, one-way and round trip
-// both stated: "100 km fibre (one way 490 us, RTT 979 us)".
+// both stated: "100 km fibre over otn (one way 550 us, RTT 1099 us)".
 func (l Link) String() string {
 	forward, back := l.Delays()
 	var b strings.Builder
-	fmt.Fprintf(&b, "%v %s (", l.Distance, l.Profile.label())
+	fmt.Fprintf(&b, "%v %v", l.Distance, l.Profile.Kind)
+	if name := l.Profile.label(); name != Fibre.String() {
+		fmt.Fprintf(&b, " over %s", name)
+	}
+	b.WriteString(" (")
 	if forward == back {
 		fmt.Fprintf(&b, "one way %s", FormatDelay(forward))
 	} else {
@@ -99,7 +103,7 @@ func (l Link) String() string {
 		fmt.Fprintf(&b, ", jitter %s", FormatDelay(l.Jitter))
 	}
 	if l.Loss > 0 {
-		fmt.Fprintf(&b, ", loss %g %%", l.Loss*100)
+		fmt.Fprintf(&b, ", loss %.6g %%", l.Loss*100)
 	}
 	if l.RateBits > 0 {
 		fmt.Fprintf(&b, ", rate %s", FormatRate(l.RateBits))

@@ -1,0 +1,105 @@
+package netem
+
+import (
+	"errors"
+	"runtime"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// inNamespace runs f on a thread of its own in an empty network namespace,
+// where interface 1 is a loopback that nobody else uses.
+func inNamespace(t *testing.T, f func()) {
+	t.Helper()
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // for good: the thread and the namespace end with the goroutine
+		err := unix.Unshare(unix.CLONE_NEWNET)
+		defer func() { done <- err }()
+		if err == nil {
+			f()
+		}
+	}()
+	if err := <-done; errors.Is(err, unix.EPERM) {
+		t.Skip("needs root for a network namespace")
+	} else if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestAvailable pins what a missing module looks like: the error says so and how to get it.
+func TestAvailable(t *testing.T) {
+	err := Available()
+	if err != nil && !errors.Is(err, ErrUnavailable) && !errors.Is(err, unix.EPERM) {
+		t.Fatalf("Available: %v: neither works, nor says why", err)
+	}
+	t.Logf("Available: %v", err)
+}
+
+func TestDefaultQdiscIsNobodys(t *testing.T) {
+	inNamespace(t, func() {
+		q, err := Show(1)
+		if err != nil || q.Handle != 0 || q.Ours() {
+			t.Errorf("Show(loopback) = %+v, %v; want handle 0", q, err)
+		}
+		if err := Clear(1); !errors.Is(err, ErrNone) {
+			t.Errorf("Clear(loopback) = %v; want ErrNone", err)
+		}
+		if _, err := Show(99); err == nil {
+			t.Error("Show(99) found an interface that does not exist")
+		}
+	})
+}
+
+// TestForeignQdiscStays puts another's qdisc on the interface; pfifo is built into every kernel.
+func TestForeignQdiscStays(t *testing.T) {
+	inNamespace(t, func() {
+		const theirs = 0x42
+		foreign := appendAttr(words(0, 1, theirs<<16, root, 0), attrKind, []byte("pfifo\x00"))
+		if err := sendRaw(unix.RTM_NEWQDISC, unix.NLM_F_CREATE|unix.NLM_F_EXCL, foreign); err != nil {
+			t.Errorf("add pfifo: %v", err)
+			return
+		}
+		if err := Apply(1, Config{Delay: time.Millisecond}); !errors.Is(err, ErrForeign) {
+			t.Errorf("Apply over pfifo: %v; want ErrForeign", err)
+		}
+		if q, err := Show(1); err != nil || q.Kind != "pfifo" || q.Handle != theirs {
+			t.Errorf("Show = %+v, %v; want pfifo 42:", q, err)
+		}
+		if err := Remove(1); err != nil {
+			t.Error(err)
+		}
+		if q, err := Show(1); err != nil || q.Handle != 0 {
+			t.Errorf("after Remove: %+v, %v; want the default", q, err)
+		}
+	})
+}
+
+func TestApply(t *testing.T) {
+	if err := Available(); err != nil {
+		t.Skipf("needs netem: %v", err)
+	}
+	configs := []Config{
+		{},
+		{Delay: 489739},
+		{Delay: 300 * time.Millisecond, Jitter: 5 * time.Millisecond, RateBits: orderingRate},
+		{Delay: time.Millisecond, Loss: 0.001, RateBits: 10_000_000_000, Limit: 5000},
+		{Delay: time.Millisecond, Bursts: Bursts(0.01, 4)},
+		{Delay: 9 * time.Second},
+	}
+	inNamespace(t, func() {
+		for _, c := range configs { // each over the one before: nothing may stay
+			if err := Apply(1, c); err != nil {
+				t.Errorf("Apply(%v): %v", c, err)
+			}
+		}
+		if err := Clear(1); err != nil {
+			t.Error(err)
+		}
+		if err := Clear(1); !errors.Is(err, ErrNone) {
+			t.Errorf("second Clear: %v; want ErrNone", err)
+		}
+	})
+}

@@ -1,6 +1,10 @@
 package mirror
 
-import "lockstep/mirror/wire"
+import (
+	"slices"
+
+	"lockstep/mirror/wire"
+)
 
 // batch collects what a run of steps asks for, so that it is done after the
 // lock was given back, and done together: one send to each replica, one
@@ -53,11 +57,21 @@ func (v *Volume) finish(b *batch) {
 		}
 		v.apply(b)
 	}
-	if len(b.done) > 0 {
-		v.conf.Complete(b.done)
-	}
+	v.complete(b.done)
 	b.done = b.done[:0]
 	v.batches.Put(b)
+}
+
+func (v *Volume) complete(ops []*Op) {
+	own := func(op *Op) bool {
+		if op.internal != nil {
+			close(op.internal)
+		}
+		return op.internal != nil
+	}
+	if ops = slices.DeleteFunc(ops, own); len(ops) > 0 {
+		v.conf.Complete(ops)
+	}
 }
 
 // apply does b's local work and steps the machine with the results. Work that

@@ -31,6 +31,8 @@ type Op struct {
 	Err    error
 	Tag    any // the caller's own
 
+	internal chan struct{} // closed instead of Config.Complete: the volume's own op
+
 	core  opState
 	frame [wire.HeaderSize]byte
 	crc   uint32

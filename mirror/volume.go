@@ -162,7 +162,7 @@ func (v *Volume) Submit(ops []*Op) {
 		for _, op := range ops {
 			op.Err = ErrClosed
 		}
-		v.conf.Complete(ops)
+		v.complete(ops)
 		return
 	}
 	v.running.Add(1) // under mu, so that Close waits for it
@@ -208,4 +208,19 @@ func (v *Volume) Status() []ReplicaStatus {
 		all = append(all, ReplicaStatus{Addr: l.addr, InSync: v.machine.replicas[i].up, Err: l.lastError()})
 	}
 	return all
+}
+
+// Flush makes everything that was completed before durable at every site, or
+// returns why not when ctx ends. The caller must not be inside Complete.
+func (v *Volume) Flush(ctx context.Context) error {
+	done := make(chan struct{})
+	op := &Op{Kind: Flush, internal: done}
+	v.Submit([]*Op{op})
+	select {
+	case <-done:
+		return op.Err
+	case <-ctx.Done():
+		return &OpError{Op: "flush", Volume: v.conf.Volume, Epoch: firstEpoch, Err: ctx.Err(),
+			Hint: "a replica is not in sync; what was acknowledged is in every site's cache"}
+	}
 }

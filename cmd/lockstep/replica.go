@@ -1,7 +1,50 @@
 package main
 
-import "errors"
+import (
+	"context"
+	"log/slog"
+	"os"
+	"time"
 
-type replicaCmd struct{}
+	"lockstep/mirror"
+	"lockstep/mirror/store"
+)
 
-func (replicaCmd) Run() error { return errors.New("being built") }
+type replicaCmd struct {
+	Store  string        `required:"" placeholder:"FILE" help:"This replica's copy of the volume. Created, sparse, if it is not there."`
+	Size   byteSize      `required:"" help:"The volume's size, the same at every site: 1GiB, 512MiB."`
+	Listen string        `required:"" placeholder:"HOST:PORT" help:"Where the primary connects to."`
+	Poll   time.Duration `default:"0s" help:"Spin this long for the next frame before sleeping; 50us suits sites that are microseconds apart."`
+}
+
+// Help is shown by lockstep replica --help.
+func (replicaCmd) Help() string {
+	return `Start it before, or after, the lockstep serve that names it with --replica. It
+applies every write in order and acknowledges it. Whoever can reach the port can
+change the volume: keep it on a network of your own.
+
+Example:
+  lockstep replica --store /var/lib/vol.b --size 1GiB --listen 10.0.0.2:7000`
+}
+
+func (c *replicaCmd) Run(ctx context.Context) error {
+	log := newLogger()
+	st, err := store.Open(c.Store, int64(c.Size))
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	ln, err := mirror.Listen(ctx, c.Listen)
+	if err != nil {
+		return err
+	}
+	log.Info("replica is listening", "addr", ln.Addr().String(), "store", c.Store, "size", c.Size)
+	r := mirror.NewReplica(mirror.ReplicaConfig{Store: st, Poll: c.Poll, Log: log})
+	if err := r.Serve(ctx, ln); err != nil {
+		return err
+	}
+	return st.Sync()
+}
+
+// newLogger logs to standard error: standard output is for results.
+func newLogger() *slog.Logger { return slog.New(slog.NewTextHandler(os.Stderr, nil)) }

@@ -1,7 +1,142 @@
 package main
 
-import "errors"
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"time"
 
-type serveCmd struct{}
+	"golang.org/x/sync/errgroup"
 
-func (serveCmd) Run() error { return errors.New("being built") }
+	"lockstep/mirror"
+	"lockstep/mirror/store"
+	"lockstep/nbd"
+)
+
+type serveCmd struct {
+	Store      string        `required:"" placeholder:"FILE" help:"The primary's copy of the volume. Created, sparse, if it is not there."`
+	Size       byteSize      `required:"" help:"The volume's size, the same at every site: 1GiB, 512MiB."`
+	NBD        []string      `name:"nbd" sep:"none" placeholder:"ADDR" help:"Where NBD clients connect to: unix:PATH or tcp:HOST:PORT. May be given more than once."`
+	Replica    []string      `sep:"none" placeholder:"HOST:PORT" help:"A lockstep replica that must have every write before it is acknowledged. May be given more than once."`
+	Ack        string        `default:"written" enum:"written,durable" help:"What an acknowledgement means: written = in the memory or cache of every site, durable after flush or FUA, as on a disk; durable = every write is on stable storage at every site."`
+	Export     string        `default:"" help:"The export's name; clients that name none get it too."`
+	Poll       time.Duration `default:"0s" help:"Spin this long for requests and acknowledgements before sleeping: 50us halves depth-1 latency between sites that are microseconds apart, for a busy CPU under load. Over distance it stops by itself."`
+	Timeout    time.Duration `default:"3s" help:"Give up a replica's connection, and make a new one, when sent bytes stay unacknowledged for this long. Keep it well above the round trip."`
+	Congestion string        `placeholder:"NAME" help:"TCP congestion control towards replicas; default is the system's."`
+}
+
+// Help is shown by lockstep serve --help.
+func (serveCmd) Help() string {
+	return `It connects the replicas, makes their copies equal to the primary's (by checksum
+first), then opens its NBD addresses and serves. While a replica is lost, writes
+wait and reads go on; when it is back it is sent what it missed and the waiting
+writes complete.
+
+Stopping it (Ctrl-C, SIGTERM) answers what is in flight and flushes every site.
+
+Example: one replica, then look at it from a client
+  lockstep replica --store b.img --size 1GiB --listen 127.0.0.1:7000 &
+  lockstep serve --store a.img --size 1GiB --replica 127.0.0.1:7000 --nbd unix:/tmp/vol.sock &
+  nbdinfo 'nbd+unix:///?socket=/tmp/vol.sock'`
+}
+
+// stopTimeout bounds how long a stop waits for requests in flight, and then for
+// the last flush.
+const stopTimeout = 5 * time.Second
+
+func (c *serveCmd) Run(ctx context.Context) error {
+	if len(c.NBD) == 0 {
+		return misuse{errors.New("serve: no --nbd address: give unix:PATH or tcp:HOST:PORT")}
+	}
+	log := newLogger()
+	st, err := store.Open(c.Store, int64(c.Size))
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	exp := newExport(st.Data)
+	exp.volume, err = mirror.Open(mirror.Config{
+		Volume:     c.Export,
+		Store:      st,
+		Replicas:   c.Replica,
+		Durable:    c.Ack == "durable",
+		Complete:   exp.complete,
+		Poll:       c.Poll,
+		Timeout:    c.Timeout,
+		Congestion: c.Congestion,
+		Log:        log,
+	})
+	if err != nil {
+		return err
+	}
+	defer exp.volume.Close()
+	c.warnOfSlowStart(log)
+	if err := exp.volume.Wait(ctx); err != nil {
+		return fmt.Errorf("stopped before every replica was in sync: %w", err)
+	}
+	return c.serve(ctx, exp, log)
+}
+
+func (c *serveCmd) serve(ctx context.Context, exp *export, log *slog.Logger) error {
+	server, err := nbd.NewServer(nbd.Config{
+		Exports: []nbd.Export{{Name: c.Export, Description: "lockstep volume", Size: uint64(c.Size), Backend: exp}},
+		Poll:    c.Poll,
+		Logger:  log,
+	})
+	if err != nil {
+		return err
+	}
+	listeners, err := c.listen()
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, ln := range listeners {
+		log.Info("serving", "nbd", ln.Addr().String(), "export", c.Export, "size", c.Size, "replicas", len(c.Replica), "ack", c.Ack)
+		group.Go(func() error { return server.Serve(context.WithoutCancel(ctx), ln) })
+	}
+	group.Go(func() error {
+		<-ctx.Done()
+		return shutdown(server, exp.volume)
+	})
+	return group.Wait()
+}
+
+func (c *serveCmd) listen() ([]net.Listener, error) {
+	var all []net.Listener
+	for _, addr := range c.NBD {
+		ln, err := nbd.Listen(addr)
+		if err != nil {
+			for _, ln := range all {
+				ln.Close()
+			}
+			return nil, err
+		}
+		all = append(all, ln)
+	}
+	return all, nil
+}
+
+// shutdown answers what is in flight and flushes every site, as far as that is
+// possible in time.
+func shutdown(server *nbd.Server, volume *mirror.Volume) error {
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	if err := server.Shutdown(ctx); err != nil {
+		return fmt.Errorf("stopped with requests in flight, which were not acknowledged: %w", err)
+	}
+	return volume.Flush(ctx)
+}
+
+// warnOfSlowStart says what the kernel will do to writes after a pause.
+func (c *serveCmd) warnOfSlowStart(log *slog.Logger) {
+	const sysctl = "/proc/sys/net/ipv4/tcp_slow_start_after_idle"
+	value, err := os.ReadFile(sysctl)
+	if err == nil && len(c.Replica) > 0 && bytes.Equal(bytes.TrimSpace(value), []byte("1")) {
+		log.Warn("large writes after a pause will cost extra round trips; mend with: sysctl -w net.ipv4.tcp_slow_start_after_idle=0")
+	}
+}

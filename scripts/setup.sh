@@ -14,7 +14,7 @@ source "$(dirname "$0")/lib.sh"
 
 # command=package, as Debian and Ubuntu name them.
 fio=(fio=fio)
-bench=("${fio[@]}" jq=jq nbdkit=nbdkit nbdinfo=libnbd-bin qemu-nbd=qemu-utils
+bench=("${fio[@]}" jq=jq column=bsdextrautils nbdkit=nbdkit nbdinfo=libnbd-bin qemu-nbd=qemu-utils
     qemu-storage-daemon=qemu-system-common)
 tests=("${bench[@]}" gcc=gcc nbdcopy=libnbd-bin qemu-io=qemu-utils qemu-img=qemu-utils
     ip=iproute2 ping=iputils-ping shellcheck=shellcheck)

@@ -1,0 +1,82 @@
+# shellcheck shell=bash
+# Sourced by bench.sh: how each target is started, and where it listens.
+# shellcheck disable=SC2154 # dir, root, size_mib and pids are bench.sh's
+
+socket() { printf '%s/%s.sock' "$dir" "$1"; }
+
+uri() { printf 'nbd+unix:///bench?socket=%s' "$(socket "$1")"; }
+
+# prepare makes one copy of the volume. All are filled alike, in 4 KiB writes: how
+# a file was filled decides the size of its page cache folios, and so the cost of
+# a small write to it (1 us or 18 us).
+prepare() { dd if="$dir/seed" of="$1" bs=4k status=none; }
+
+# free_port prints a loopback port on which nobody listens.
+free_port() {
+    local port
+    for _ in {1..100}; do
+        port=$((20000 + RANDOM % 10000))
+        (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || { echo "$port"; return; }
+    done
+    die "found no free port on 127.0.0.1"
+}
+
+# start runs a daemon of target $1 in the background; its output goes to a log.
+start() {
+    local target=$1
+    shift
+    "$@" >>"$dir/$target.log" 2>&1 &
+    pids+=($!)
+    disown # the shell need not report how it ended
+}
+
+# await returns when the target answers a client.
+await() {
+    for _ in {1..100}; do
+        if nbdinfo --size "$(uri "$1")" >/dev/null 2>&1; then return; fi
+        sleep 0.1
+    done
+    die "$1 does not answer after 10 s: $(tail -5 "$dir/$1.log")"
+}
+
+start_nbdkit() {
+    prepare "$dir/nbdkit"
+    start nbdkit nbdkit --foreground --unix "$(socket nbdkit)" file "$dir/nbdkit"
+}
+
+start_quorum() {
+    local port
+    port=$(free_port)
+    prepare "$dir/quorum-local"
+    prepare "$dir/quorum-remote"
+    start quorum qemu-nbd --format=raw --cache=writeback --persistent --shared=0 \
+        --bind=127.0.0.1 --port="$port" --export-name=remote "$dir/quorum-remote"
+    until (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do
+        kill -0 "${pids[-1]}" 2>/dev/null || die "qemu-nbd ended: $(tail -5 "$dir/quorum.log")"
+        sleep 0.1
+    done
+    # fifo: a read asks the local copy only, as lockstep's does.
+    start quorum qemu-storage-daemon \
+        --blockdev "driver=file,node-name=local,filename=$dir/quorum-local" \
+        --blockdev "driver=nbd,node-name=remote,server.type=inet,server.host=127.0.0.1,server.port=$port,export=remote" \
+        --blockdev driver=quorum,node-name=both,vote-threshold=2,read-pattern=fifo,children.0=local,children.1=remote \
+        --nbd-server "addr.type=unix,addr.path=$(socket quorum)" \
+        --export type=nbd,id=bench,node-name=both,name=bench,writable=on
+}
+
+start_lockstep() { start_pair lockstep; }
+
+start_lockstep_poll() { start_pair lockstep-poll --poll=50us; }
+
+# start_pair starts a primary and its replica for target $1, both with the flags $2...
+start_pair() {
+    local target=$1 port
+    shift
+    port=$(free_port)
+    prepare "$dir/$target-primary"
+    prepare "$dir/$target-replica"
+    start "$target" "$root/bin/lockstep" replica --store="$dir/$target-replica" --size="${size_mib}MiB" \
+        --listen="127.0.0.1:$port" "$@"
+    start "$target" "$root/bin/lockstep" serve --store="$dir/$target-primary" --size="${size_mib}MiB" \
+        --nbd="unix:$(socket "$target")" --export=bench --replica="127.0.0.1:$port" "$@"
+}

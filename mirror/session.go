@@ -25,7 +25,7 @@ type session struct {
 
 	mu      sync.Mutex
 	out     []byte // the frame being sent
-	applied uint64
+	applied uint64 // only the receiver sets it
 	durable uint64
 	wanted  uint64    // sync until durable reaches this
 	wake    sync.Cond // wanted or ended changed
@@ -127,6 +127,9 @@ func (s *session) handle(h *wire.Header, payload []byte) error {
 	if h.Offset+uint64(h.Length) > uint64(store.Size()) {
 		return fmt.Errorf("%w: %v frame at %d+%d is outside the volume of %d bytes", wire.ErrCorrupt, h.Kind, h.Offset, h.Length, store.Size())
 	}
+	if h.Seq <= s.applied && (h.Kind == wire.KindWrite || h.Kind == wire.KindZero || h.Kind == wire.KindFlush) {
+		return fmt.Errorf("%w: %v frame seq %d after %d", wire.ErrCorrupt, h.Kind, h.Seq, s.applied)
+	}
 	off, length := int64(h.Offset), int64(h.Length)
 	switch h.Kind {
 	case wire.KindWrite:
@@ -155,9 +158,6 @@ func (s *session) done(h *wire.Header, err error) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if h.Seq <= s.applied {
-		return fmt.Errorf("%w: seq %d after %d", wire.ErrCorrupt, h.Seq, s.applied)
-	}
 	s.applied = h.Seq
 	s.due = true
 	if h.Flags&wire.Durable != 0 {

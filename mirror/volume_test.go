@@ -110,6 +110,25 @@ func (c *client) inSync() *client {
 	return c
 }
 
+// suspended waits until the volume has noticed that a replica is gone.
+func (c *client) suspended() *client {
+	c.t.Helper()
+	deadline := time.After(20 * time.Second)
+	for {
+		c.v.mu.Lock()
+		gone, changed := c.v.machine.Suspended(), c.v.changed
+		c.v.mu.Unlock()
+		if gone {
+			return c
+		}
+		select {
+		case <-changed:
+		case <-deadline:
+			c.t.Fatal("the lost replica was not noticed")
+		}
+	}
+}
+
 // begin submits op; the channel tells when it is back.
 func (c *client) begin(op *Op) <-chan struct{} {
 	done := make(chan struct{}, 1)
@@ -292,6 +311,7 @@ func TestReplicaComesAndGoesUnderLoad(t *testing.T) {
 	wg := c.load(4, &stop)
 	for range 10 {
 		r.kill()
+		c.suspended()
 		r.start()
 		c.inSync()
 	}

@@ -1,0 +1,184 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/datadriven"
+)
+
+// golden are the frames of testdata/frames.txt, by name.
+var golden = map[string]struct {
+	header  Header
+	payload []byte
+}{
+	"write": {Header{Kind: KindWrite, Flags: Durable, Epoch: 7, Seq: 0x1122334455667788, Watermark: 0x1122334455667700, Offset: 4096, Length: 9}, []byte("123456789")},
+	"zero":  {Header{Kind: KindZero, Flags: NoHole, Epoch: 1, Seq: 2, Watermark: 1, Offset: 1 << 40, Length: 1<<32 - 1}, nil},
+	"flush": {Header{Kind: KindFlush, Flags: Durable, Epoch: 1, Seq: 3, Watermark: 2}, nil},
+	"ack":   {Header{Kind: KindAck, Epoch: 1, Seq: 3, Watermark: 2}, nil},
+	"hello": {Header{Kind: KindHello, Epoch: 1}, (&Hello{Size: 1 << 30, Session: ID{1, 2, 3, 15: 255}, Volume: "vol"}).Append(nil)},
+	"welcome": {Header{Kind: KindWelcome, Epoch: 1},
+		(&Welcome{Size: 1 << 30, Session: ID{15: 1}}).Append(nil)},
+	"copy-zero": {Header{Kind: KindCopy, Flags: Zero, Epoch: 1, Offset: 0, Length: 65536}, nil},
+}
+
+func encode(h Header, payload []byte) []byte {
+	h.Payload = uint32(len(payload))
+	h.CRC = Checksum(payload)
+	b := make([]byte, HeaderSize)
+	h.Encode(b)
+	return append(b, payload...)
+}
+
+// TestGolden pins the bytes of every layout: a change of them is a new protocol.
+func TestGolden(t *testing.T) {
+	datadriven.RunTest(t, "testdata/frames.txt", func(t *testing.T, d *datadriven.TestData) string {
+		g, ok := golden[d.CmdArgs[0].Key]
+		if !ok {
+			t.Fatalf("%s: no frame %q", d.Pos, d.CmdArgs[0].Key)
+		}
+		b := encode(g.header, g.payload)
+		var h Header
+		if err := h.Decode(b); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.Check(b[HeaderSize:]); err != nil {
+			t.Fatal(err)
+		}
+		h.Payload, h.CRC = 0, 0
+		if !reflect.DeepEqual(h, g.header) {
+			t.Errorf("decoded %+v, want %+v", h, g.header)
+		}
+		return dump(b)
+	})
+}
+
+// dump prints a frame's fields one a line.
+func dump(b []byte) string {
+	fields := []struct {
+		name string
+		size int
+	}{{"magic", 4}, {"kind", 1}, {"flags", 1}, {"reserved", 2}, {"epoch", 8}, {"seq", 8}, {"watermark", 8}, {"offset", 8}, {"length", 4}, {"payload", 4}, {"payload crc", 4}, {"header crc", 4}}
+	var out strings.Builder
+	for _, f := range fields {
+		fmt.Fprintf(&out, "%-11s %x\n", f.name, b[:f.size])
+		b = b[f.size:]
+	}
+	if len(b) > 0 {
+		out.WriteString(hex.Dump(b))
+	}
+	return out.String()
+}
+
+// RFC 3720, appendix B.4, and the check value of CRC-32C.
+func TestChecksumIsCRC32C(t *testing.T) {
+	for payload, want := range map[string]uint32{
+		"":                         0,
+		"123456789":                0xe3069283,
+		strings.Repeat("\x00", 32): 0x8a9136aa,
+		strings.Repeat("\xff", 32): 0x62a8ab43,
+	} {
+		if got := Checksum([]byte(payload)); got != want {
+			t.Errorf("Checksum(%q) = %#08x, want %#08x", payload, got, want)
+		}
+	}
+}
+
+// TestEveryFlippedBitIsFound is the paired assertion of Encode and Decode.
+func TestEveryFlippedBitIsFound(t *testing.T) {
+	g := golden["write"]
+	for i := range 8 * (HeaderSize + len(g.payload)) {
+		b := encode(g.header, g.payload)
+		b[i/8] ^= 1 << (i % 8)
+		var h Header
+		err := h.Decode(b)
+		if err == nil {
+			err = h.Check(b[HeaderSize:])
+		}
+		if !errors.Is(err, ErrCorrupt) {
+			t.Errorf("bit %d of byte %d flipped: %v, want ErrCorrupt", i%8, i/8, err)
+		}
+	}
+}
+
+func TestDecodeRefusesWhatNoPeerSends(t *testing.T) {
+	for name, h := range map[string]Header{
+		"kind 0":            {},
+		"unknown kind":      {Kind: KindFailed + 1},
+		"unknown flag":      {Kind: KindFlush, Flags: 1 << 7},
+		"giant payload":     {Kind: KindPing, Payload: MaxPayload + 1},
+		"range overflows":   {Kind: KindZero, Offset: 1<<64 - 1, Length: 2},
+		"write, half of it": {Kind: KindWrite, Length: 4096, Payload: 2048},
+		"copy, no data":     {Kind: KindCopy, Length: 4096},
+	} {
+		var b [HeaderSize]byte
+		h.Encode(b[:])
+		if err := new(Header).Decode(b[:]); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("%s: %v, want ErrCorrupt", name, err)
+		}
+	}
+}
+
+func FuzzHeader(f *testing.F) {
+	for _, g := range golden {
+		f.Add(encode(g.header, g.payload))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) < HeaderSize {
+			return
+		}
+		var h Header
+		if h.Decode(b) != nil {
+			return
+		}
+		again := make([]byte, HeaderSize)
+		h.Encode(again)
+		if !bytes.Equal(again, b[:HeaderSize]) {
+			t.Errorf("% x decodes and encodes to % x", b[:HeaderSize], again)
+		}
+	})
+}
+
+func FuzzHello(f *testing.F) {
+	f.Add(golden["hello"].payload)
+	f.Add(golden["welcome"].payload)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var h Hello
+		if h.Decode(b) == nil && !bytes.Equal(h.Append(nil), b) {
+			t.Errorf("hello % x does not encode to itself", b)
+		}
+		var w Welcome
+		if w.Decode(b) == nil && !bytes.Equal(w.Append(nil), b) {
+			t.Errorf("welcome % x does not encode to itself", b)
+		}
+	})
+}
+
+func BenchmarkHeader(b *testing.B) {
+	h := golden["flush"].header
+	buf := make([]byte, HeaderSize)
+	b.ReportAllocs()
+	for b.Loop() {
+		h.Encode(buf)
+		if err := h.Decode(buf); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkChecksum(b *testing.B) {
+	for _, size := range []int{4 << 10, 1 << 20} {
+		b.Run(fmt.Sprintf("%dKiB", size>>10), func(b *testing.B) {
+			p := make([]byte, size)
+			b.SetBytes(int64(size))
+			for b.Loop() {
+				Checksum(p)
+			}
+		})
+	}
+}

@@ -87,8 +87,8 @@ func reachVerb(t *testing.T, d *datadriven.TestData) (string, error) {
 func profilesVerb(*testing.T, *datadriven.TestData) (string, error) {
 	var b strings.Builder
 	for _, p := range wanem.Profiles() {
-		fmt.Fprintf(&b, "%s: %v/km %s, fixed %v, limit %v %v\n",
-			p.Name, p.PerKm(), p.Kind, p.Fixed(), p.LimitRTT, p.LimitDistance)
+		fmt.Fprintf(&b, "%s: %.4f us/km %s, fixed %v, limit %v %v\n",
+			p.Name, p.USPerKm(), p.Kind, p.Fixed(), p.LimitRTT, p.LimitDistance)
 	}
 	return b.String(), nil
 }

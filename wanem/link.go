@@ -58,10 +58,10 @@ func (l Link) Validate() error {
 		return err
 	}
 	if bad(float64(l.Distance)) {
-		return l.fieldError("distance", float64(l.Distance), "metres from 0 up")
+		return l.fieldError("distance", l.Distance, "a length from 0 up")
 	}
 	if d := l.Profile.oneWayNanos(l.Distance); d > float64(MaxDelay) {
-		return l.fieldError("distance", float64(l.Distance),
+		return l.fieldError("distance", l.Distance,
 			fmt.Sprintf("a distance whose one-way delay is at most %v", MaxDelay))
 	}
 	if l.Jitter < 0 || l.Jitter > MaxDelay {

@@ -54,10 +54,9 @@ func (p Profile) Link(d Distance) Link {
 	return Link{Distance: d, Profile: p, Jitter: p.Jitter, Loss: p.Loss}
 }
 
-// PerKm returns the one-way delay of one kilometre of the profile's kind.
-func (p Profile) PerKm() time.Duration {
-	return time.Duration(math.Round(p.nanosPerKm()))
-}
+// USPerKm returns the one-way delay in microseconds of one kilometre of the
+// profile's kind: 4.8974 for plain fibre.
+func (p Profile) USPerKm() float64 { return p.nanosPerKm() / 1000 }
 
 // Fixed returns the one-way delay at distance 0: equipment and space.
 func (p Profile) Fixed() time.Duration {
@@ -86,7 +85,7 @@ func (p Profile) Validate() error {
 	case p.Equipment < 0 || p.Equipment > MaxDelay:
 		return p.fieldError("equipment", p.Equipment, fmt.Sprintf("a one-way delay from 0 to %v", MaxDelay))
 	case bad(float64(p.Space)):
-		return p.fieldError("space", float64(p.Space), "metres from 0 up")
+		return p.fieldError("space", p.Space, "a length from 0 up")
 	}
 	return nil
 }

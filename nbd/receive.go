@@ -118,6 +118,7 @@ func (c *conn) admit(n int64) error {
 func (c *conn) take(r *Request, payload int) error {
 	r.Err = c.validate(r)
 	if r.Err != nil || r.Length == 0 && r.Cmd != CmdFlush {
+		c.submit() // so that an inline backend's replies keep the order of requests
 		c.enqueue1(r)
 		return c.discard(payload)
 	}

@@ -103,7 +103,7 @@ type shownLink struct {
 	Lockstep bool        `json:"lockstep"`
 	OneWayUS float64     `json:"one_way_us"`
 	JitterUS float64     `json:"jitter_half_width_us"`
-	Loss     float64     `json:"loss"`
+	Loss     float64     `json:"mean_loss"`
 	RateBits uint64      `json:"rate_bits"`
 	Limit    uint32      `json:"limit_packets"`
 	Stats    netem.Stats `json:"stats"`
@@ -127,7 +127,7 @@ func (c wanShowCmd) Run() error {
 		}
 		links = append(links, shownLink{
 			Dev: dev.Name, Qdisc: q.Kind, Lockstep: q.Ours(),
-			OneWayUS: microseconds(q.Config.Delay), JitterUS: microseconds(q.Config.Jitter), Loss: q.Config.Loss,
+			OneWayUS: microseconds(q.Config.Delay), JitterUS: microseconds(q.Config.Jitter), Loss: q.Config.MeanLoss(),
 			RateBits: q.Config.RateBits, Limit: q.Config.Limit, Stats: q.Stats, config: q.Config,
 		})
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"testing"
@@ -177,9 +178,8 @@ func wordDump(b []byte) string {
 func TestBurstsLoseTheShareThatWasAsked(t *testing.T) {
 	for _, loss := range []float64{0, 0.001, 0.01, 0.3} {
 		for _, length := range []float64{1, 4, 100} {
-			g := Bursts(loss, length)
-			inBad := g.Enter / (g.Enter + g.Leave) // the chain's stationary distribution
-			if got := inBad*g.LossBad + (1-inBad)*g.LossGood; got-loss > 1e-12 || loss-got > 1e-12 {
+			c := Config{Bursts: Bursts(loss, length)}
+			if got := c.MeanLoss(); math.Abs(got-loss) > 1e-12 {
 				t.Errorf("Bursts(%v, %v) loses %v", loss, length, got)
 			}
 		}

@@ -48,6 +48,15 @@ func Bursts(loss, packets float64) GilbertElliott {
 	return GilbertElliott{Enter: loss / (1 - loss) * leave, Leave: leave, LossBad: 1}
 }
 
+// meanLoss is the share of all packets that the model loses in the long run.
+func (g GilbertElliott) meanLoss() float64 {
+	if g.Enter+g.Leave == 0 {
+		return g.LossGood // it starts in the good state and stays there
+	}
+	inBad := g.Enter / (g.Enter + g.Leave)
+	return inBad*g.LossBad + (1-inBad)*g.LossGood
+}
+
 // MaxJitter is the largest half-width that the kernel can draw: it computes
 // with a signed 32-bit number of nanoseconds.
 const MaxJitter = time.Duration(math.MaxInt32)
@@ -71,6 +80,10 @@ func ForLink(l wanem.Link) (forward, back Config) {
 	forward.Delay, back.Delay = l.Delays()
 	return forward, back
 }
+
+// MeanLoss returns the share of all packets lost in the long run, 0 to 1, by
+// either of the two loss models.
+func (c Config) MeanLoss() float64 { return c.Loss + c.Bursts.meanLoss() }
 
 // Validate returns an error that names the field at fault and how to mend it, or nil.
 func (c Config) Validate() error {

@@ -2,10 +2,12 @@ package netem
 
 import (
 	"errors"
+	"net"
 	"runtime"
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -102,4 +104,67 @@ func TestApply(t *testing.T) {
 			t.Errorf("second Clear: %v; want ErrNone", err)
 		}
 	})
+}
+
+// TestApplyWire sends datagrams over a loopback with a link on it: they arrive
+// after the delay and not before, and with certain loss all of them are counted.
+func TestApplyWire(t *testing.T) {
+	if err := Available(); err != nil {
+		t.Skipf("needs netem: %v", err)
+	}
+	const delay, count = 20 * time.Millisecond, 5
+	inNamespace(t, func() {
+		conn, err := loopbackSocket()
+		if err != nil {
+			t.Errorf("socket on loopback: %v", err)
+			return
+		}
+		defer conn.Close()
+		if err := Apply(1, Config{Delay: delay}); err != nil {
+			t.Error(err)
+			return
+		}
+		for range count {
+			took, err := sendToSelf(conn)
+			if err != nil || took < delay {
+				t.Errorf("a datagram took %v (%v), want at least %v", took, err, delay)
+			}
+		}
+		if q, err := Show(1); err != nil || q.Stats.Packets != count || q.Stats.Drops != 0 {
+			t.Errorf("after %d datagrams: %+v, %v", count, q.Stats, err)
+		}
+		if err := Apply(1, Config{Loss: 1}); err != nil {
+			t.Error(err)
+			return
+		}
+		for range count {
+			_, _ = conn.WriteTo([]byte("lost"), conn.LocalAddr()) // netem may say ENOBUFS
+		}
+		if q, err := Show(1); err != nil || q.Stats.Drops != count {
+			t.Errorf("after %d lost datagrams: %+v, %v", count, q.Stats, err)
+		}
+	})
+}
+
+func loopbackSocket() (net.PacketConn, error) {
+	lo, err := netlink.LinkByIndex(1)
+	if err != nil {
+		return nil, err
+	}
+	if err := netlink.LinkSetUp(lo); err != nil {
+		return nil, err
+	}
+	return net.ListenPacket("udp4", "127.0.0.1:0")
+}
+
+func sendToSelf(conn net.PacketConn) (time.Duration, error) {
+	start := time.Now()
+	if _, err := conn.WriteTo([]byte("ping"), conn.LocalAddr()); err != nil {
+		return 0, err
+	}
+	if err := conn.SetReadDeadline(start.Add(5 * time.Second)); err != nil {
+		return 0, err
+	}
+	_, _, err := conn.ReadFrom(make([]byte, 16))
+	return time.Since(start), err
 }

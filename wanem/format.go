@@ -8,14 +8,21 @@ import (
 	"time"
 )
 
-// FormatDelay writes a delay as people in storage do: whole microseconds below
-// 10 ms, else milliseconds with up to two decimals.
+// FormatDelay writes a delay as people in storage do: microseconds below 10 ms
+// (with one decimal below 10 us), else milliseconds with up to two decimals.
 func FormatDelay(d time.Duration) string {
-	if d.Abs() < 10*time.Millisecond {
-		return fmt.Sprintf("%d us", d.Round(time.Microsecond).Microseconds())
+	switch {
+	case d.Abs() < 10*time.Microsecond:
+		return decimals(float64(d)/1e3, 10) + " us"
+	case d.Abs() < 10*time.Millisecond:
+		return decimals(float64(d)/1e3, 1) + " us"
 	}
-	ms := math.Round(float64(d)/1e4) / 100
-	return strconv.FormatFloat(ms, 'f', -1, 64) + " ms"
+	return decimals(float64(d)/1e6, 100) + " ms"
+}
+
+// decimals writes f rounded to a fraction 1/parts, without trailing zeros.
+func decimals(f, parts float64) string {
+	return strconv.FormatFloat(math.Round(f*parts)/parts, 'f', -1, 64)
 }
 
 // rateUnits is ordered from large to small for FormatRate.

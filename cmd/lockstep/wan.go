@@ -92,9 +92,9 @@ func limitText(p wanem.Profile) string {
 
 // pathFlags choose what a kilometre costs.
 type pathFlags struct {
-	Profile   profileFlag    `default:"fibre" help:"Built-in profile: see lockstep wan profiles."`
-	Kind      *wanem.Kind    `help:"What kilometres are counted along, instead of the profile's: fibre, air or internet."`
-	Equipment *time.Duration `help:"One-way delay of everything but the line, instead of the profile's, as 20us."`
+	Profile   profileFlag    `default:"fibre" help:"Built-in profile: see lockstep wan profiles (default fibre)." placeholder:"NAME"`
+	Kind      *wanem.Kind    `help:"What kilometres are counted along, instead of the profile's: fibre, air or internet." placeholder:"KIND"`
+	Equipment *time.Duration `help:"One-way delay of everything but the line, instead of the profile's, as 20us." placeholder:"DURATION"`
 }
 
 func (f pathFlags) profile() (wanem.Profile, error) {

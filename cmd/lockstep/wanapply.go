@@ -16,8 +16,8 @@ type wanApplyCmd struct {
 	Dev       string       `required:"" help:"Interface; packets that leave it are delayed, those that arrive are not." placeholder:"IF"`
 	KM        distanceFlag `name:"km" required:"" help:"Distance, as 100, 500m or 62mi." placeholder:"N"`
 	pathFlags `embed:""`
-	Jitter    *time.Duration `help:"Standard deviation of the one-way delay, instead of the profile's, as 50us."`
-	Loss      *lossFlag      `help:"Share of packets lost, instead of the profile's, as 0.1%."`
+	Jitter    *time.Duration `help:"Standard deviation of the one-way delay, instead of the profile's, as 50us." placeholder:"DURATION"`
+	Loss      *lossFlag      `help:"Share of packets lost, instead of the profile's, as 0.1%." placeholder:"SHARE"`
 	Burst     float64        `help:"Mean length in packets of a burst of losses; 1 draws each loss alone." default:"1"`
 	Rate      rateFlag       `help:"Capacity, as 10Gbit; 0 is unlimited." default:"0"`
 	Force     bool           `help:"Replace a root qdisc that somebody else configured."`

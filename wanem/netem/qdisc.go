@@ -110,7 +110,7 @@ func Clear(index int) error {
 	case q.Handle == 0:
 		return opError("clear netem from", index, ErrNone)
 	case !q.Ours():
-		return opError("clear netem from", index, fmt.Errorf("%w but %s %x:", ErrForeign, q.Kind, q.Handle))
+		return opError("clear netem from", index, fmt.Errorf("%w (it is %s %x)", ErrForeign, q.Kind, q.Handle))
 	}
 	return Remove(index)
 }

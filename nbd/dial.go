@@ -80,8 +80,7 @@ func Dial(ctx context.Context, uri string) (*Client, error) {
 		return nil, &Error{Op: "dial", Subject: uri, Err: err, Hint: "is the server running there?"}
 	}
 	interrupt := context.AfterFunc(ctx, func() { nc.Close() })
-	n := &negotiation{w: nc, r: bufio.NewReaderSize(nc, clientBuffer)}
-	n.info = Info{Export: export, MinBlock: DefaultMinBlock, PreferredBlock: DefaultPreferredBlock, MaxBlock: DefaultMaxBlock}
+	n := newNegotiation(nc, export)
 	err = n.run()
 	if !interrupt() {
 		err = context.Cause(ctx)
@@ -100,6 +99,12 @@ type negotiation struct {
 	noZeroes  bool
 	info      Info
 	contextID uint32 // base:allocation's number
+}
+
+func newNegotiation(rw io.ReadWriter, export string) *negotiation {
+	n := &negotiation{w: rw, r: bufio.NewReaderSize(rw, clientBuffer)}
+	n.info = Info{Export: export, MinBlock: DefaultMinBlock, PreferredBlock: DefaultPreferredBlock, MaxBlock: DefaultMaxBlock}
+	return n
 }
 
 // errRefused is the cause when the server refuses an option.

@@ -114,6 +114,9 @@ func describe(b []byte) string {
 			fields = []int{4, 4, 8}
 		case len(b) >= 20 && binary.BigEndian.Uint32(b) == NBD_STRUCTURED_REPLY_MAGIC:
 			fields, size = []int{4, 2, 2, 8, 4}, int(binary.BigEndian.Uint32(b[16:]))
+			if binary.BigEndian.Uint16(b[6:]) == NBD_REPLY_TYPE_ERROR {
+				fields, size = append(fields, 4, 2), size-6
+			}
 		default:
 			size = nextMessage(b)
 		}

@@ -19,6 +19,8 @@
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "$0")/lib.sh"
+# shellcheck source=scripts/daemons.sh
+source "$root/scripts/daemons.sh"
 
 rounds=3 duration_s=5 size_mib=256 json='' parent=${TMPDIR:-/var/tmp}
 targets=(nbdkit quorum lockstep lockstep-poll)
@@ -61,43 +63,18 @@ done
 # shellcheck source=scripts/bench/targets.sh
 source "$root/scripts/bench/targets.sh"
 
-dir=$(mktemp -d "$parent/lockstep-bench.XXXXXX")
+scratch "$parent"
 results=$dir/results
-pids=()
-fio=
-
-# stop ends a process gently and, after 3 s, not.
-stop() {
-    kill "$1" 2>/dev/null || return 0
-    for _ in {1..30}; do
-        kill -0 "$1" 2>/dev/null || return 0
-        sleep 0.1
-    done
-    kill -KILL "$1" 2>/dev/null || true
-}
-
-# stop_all ends what this script started, by process id, the latest first: a
-# primary that flushes its replica at the end must find it there.
-stop_all() {
-    trap '' INT TERM # once is enough
-    [ -z "$fio" ] || stop "$fio"
-    for ((i = ${#pids[@]} - 1; i >= 0; i--)); do stop "${pids[i]}"; done
-    rm -rf "$dir"
-}
-trap stop_all EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
 
 # measure runs one job on one target and appends a line of JSON to the results.
 measure() {
     local target=$1 job=$2 bs rw depth
     IFS=- read -r bs rw depth <<<"$job"
-    fio --name="$job" --ioengine=nbd --uri="$(uri "$target")" --rw="$rw" --bs="$bs" --iodepth="${depth#d}" \
+    start fio fio --name="$job" --ioengine=nbd --uri="$(uri "$target")" --rw="$rw" --bs="$bs" --iodepth="${depth#d}" \
         --size="${size_mib}m" --time_based --ramp_time=1s --runtime="${duration_s}s" --randrepeat=0 \
-        --norandommap --lat_percentiles=1 --output-format=json --output="$dir/fio.json" >"$dir/fio.log" 2>&1 &
-    fio=$!
-    wait "$fio" || die "fio $job on $target failed: $(tail -3 "$dir/fio.log"); $target says: $(tail -3 "$dir/$target.log")"
-    fio=
+        --norandommap --lat_percentiles=1 --output-format=json --output="$dir/fio.json"
+    wait "${pids[-1]}" || die "fio $job on $target failed: $(tail -3 "$dir/fio.log"); $target says: $(tail -3 "$dir/$target.log")"
+    unset 'pids[-1]'
     jq -c --arg target "$target" --arg job "$job" '.jobs[0]
         | (if ."job options".rw | test("read") then .read else .write end)
         | {$target, $job, iops, mean_us: (.lat_ns.mean / 1000), p99_us: (.lat_ns.percentile["99.000000"] / 1000)}' \

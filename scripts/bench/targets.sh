@@ -1,43 +1,11 @@
 # shellcheck shell=bash
 # Sourced by bench.sh: how each target is started, and where it listens.
-# shellcheck disable=SC2154 # dir, root, size_mib and pids are bench.sh's
-
-socket() { printf '%s/%s.sock' "$dir" "$1"; }
-
-uri() { printf 'nbd+unix:///bench?socket=%s' "$(socket "$1")"; }
+# shellcheck disable=SC2154 # size_mib is bench.sh's, the rest lib.sh's and daemons.sh's
 
 # prepare makes one copy of the volume. All are filled alike, in 4 KiB writes: how
 # a file was filled decides the size of its page cache folios, and so the cost of
 # a small write to it (1 us or 18 us).
 prepare() { dd if="$dir/seed" of="$1" bs=4k status=none; }
-
-# free_port prints a loopback port on which nobody listens.
-free_port() {
-    local port
-    for _ in {1..100}; do
-        port=$((20000 + RANDOM % 10000))
-        (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || { echo "$port"; return; }
-    done
-    die "found no free port on 127.0.0.1"
-}
-
-# start runs a daemon of target $1 in the background; its output goes to a log.
-start() {
-    local target=$1
-    shift
-    "$@" >>"$dir/$target.log" 2>&1 &
-    pids+=($!)
-    disown # the shell need not report how it ended
-}
-
-# await returns when the target answers a client.
-await() {
-    for _ in {1..100}; do
-        if nbdinfo --size "$(uri "$1")" >/dev/null 2>&1; then return; fi
-        sleep 0.1
-    done
-    die "$1 does not answer after 10 s: $(tail -5 "$dir/$1.log")"
-}
 
 start_nbdkit() {
     prepare "$dir/nbdkit"
@@ -61,7 +29,7 @@ start_quorum() {
         --blockdev "driver=nbd,node-name=remote,server.type=inet,server.host=127.0.0.1,server.port=$port,export=remote" \
         --blockdev driver=quorum,node-name=both,vote-threshold=2,read-pattern=fifo,children.0=local,children.1=remote \
         --nbd-server "addr.type=unix,addr.path=$(socket quorum)" \
-        --export type=nbd,id=bench,node-name=both,name=bench,writable=on
+        --export type=nbd,id=bench,node-name=both,name=vol,writable=on
 }
 
 start_lockstep() { start_pair lockstep; }
@@ -78,5 +46,5 @@ start_pair() {
     start "$target" "$root/bin/lockstep" replica --store="$dir/$target-replica" --size="${size_mib}MiB" \
         --listen="127.0.0.1:$port" "$@"
     start "$target" "$root/bin/lockstep" serve --store="$dir/$target-primary" --size="${size_mib}MiB" \
-        --nbd="unix:$(socket "$target")" --export=bench --replica="127.0.0.1:$port" "$@"
+        --nbd="unix:$(socket "$target")" --export=vol --replica="127.0.0.1:$port" "$@"
 }

@@ -58,7 +58,7 @@ run_fuzz_targets() {
 run_scripts() {
     local script
     for script in scripts/e2e/*.sh; do
-        [ -e "$script" ] || return 0 # the pattern itself: there are none
+        [ -x "$script" ] || continue # what they share
         say "$script"
         "$script"
         scripts=$((scripts + 1))

@@ -222,6 +222,35 @@ func matches(pattern, pkg string) bool {
 	return strings.HasPrefix(pkg+"/", folder)
 }
 
+// TestPolicyCoreIsPure holds the protocol's core to what makes a failure
+// repeatable from its seed: nothing in it may depend on anything but its events.
+func TestPolicyCoreIsPure(t *testing.T) {
+	core := []string{"mirror/machine.go"}
+	pure := []string{"cmp", "errors", "fmt", "maps", "math", "math/bits", "slices", "sort", "strconv", "strings"}
+	seen := 0
+	for _, s := range readSources(t) {
+		if !slices.Contains(core, s.path) {
+			continue
+		}
+		seen++
+		for _, spec := range s.file.Imports {
+			if path, _ := strconv.Unquote(spec.Path.Value); !slices.Contains(pure, path) {
+				t.Errorf("%s: the core must not import %s", s.at(spec), path)
+			}
+		}
+		ast.Inspect(s.file, func(n ast.Node) bool {
+			switch n.(type) {
+			case *ast.GoStmt, *ast.SelectStmt, *ast.SendStmt, *ast.ChanType:
+				t.Errorf("%s: the core must not know goroutines", s.at(n))
+			}
+			return true
+		})
+	}
+	if seen != len(core) {
+		t.Errorf("found %d of the core's files %v: name them anew", seen, core)
+	}
+}
+
 func TestPolicyTopLevel(t *testing.T) {
 	folders := []string{"cmd", "nbd", "mirror", "wanem", "scripts"}
 	entries, err := os.ReadDir("../..")

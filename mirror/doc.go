@@ -24,8 +24,7 @@
 // One round trip, whatever the size or the queue depth. Per write: one pwrite at
 // each site, one recv and one send on each hop, all shared by the writes that
 // are there at the same time; the payload is copied only by those calls; no
-// allocation; two wake-ups at the primary and one at the replica, or none with
-// Poll. Memory: what the client has in flight, plus the replica's receive buffer
+// allocation; two wake-ups at the primary and one at the replica. Memory: what the client has in flight, plus the replica's receive buffer
 // (256 KiB, or the largest frame).
 //
 // A flush or FUA asks each site for a sync that begins after the write was

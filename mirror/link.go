@@ -100,6 +100,9 @@ func (l *link) run(ctx context.Context) {
 func (l *link) connection(ctx context.Context) error {
 	conf := &l.v.conf
 	conn, err := dial(ctx, l.addr, conf.Congestion, conf.Timeout)
+	if err == nil && conf.Wrap != nil {
+		conn, err = conf.Wrap(conn)
+	}
 	if err != nil {
 		return l.fail("connect", err, "is `lockstep replica` running there, and is the path up?")
 	}
@@ -152,7 +155,7 @@ func (l *link) greet(fc *frameConn) (same bool, err error) {
 
 // mirror lets writes flow until the connection ends.
 func (l *link) mirror(ctx context.Context, conn net.Conn) error {
-	sock, err := newSocket(conn, l.v.conf.Poll)
+	sock, err := newSocket(conn)
 	if err != nil {
 		return l.fail("connect", err, "")
 	}

@@ -16,9 +16,6 @@ import (
 type ReplicaConfig struct {
 	// Store is the replica's copy. It stays the caller's to close.
 	Store Store
-	// Poll is how long the goroutine that waits for frames spins before it
-	// sleeps; see Config.Poll.
-	Poll time.Duration
 	// Log gets one line for each primary that comes or goes. Default: none.
 	Log *slog.Logger
 }

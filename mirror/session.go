@@ -37,7 +37,7 @@ type session struct {
 const minBuffer = 256 << 10
 
 func (s *session) run() error {
-	sock, err := newSocket(s.conn, s.replica.conf.Poll)
+	sock, err := newSocket(s.conn)
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,6 @@ import (
 type socket struct {
 	conn net.Conn
 	raw  syscall.RawConn
-	spin spinner
 
 	in struct { // of the recv in progress; owned by the reading goroutine
 		buf   []byte
@@ -36,7 +35,7 @@ type socket struct {
 	}
 }
 
-func newSocket(conn net.Conn, poll time.Duration) (*socket, error) {
+func newSocket(conn net.Conn) (*socket, error) {
 	sc, ok := conn.(syscall.Conn)
 	if !ok {
 		return nil, fmt.Errorf("connection of type %T has no file descriptor", conn)
@@ -45,8 +44,8 @@ func newSocket(conn net.Conn, poll time.Duration) (*socket, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &socket{conn: conn, raw: raw, spin: spinner{limit: poll}}
-	s.in.step, s.out.step = s.recvStep, s.sendStep
+	s := &socket{conn: conn, raw: raw}
+	s.in.step, s.out.step = s.recvOnce, s.sendStep
 	s.out.try = func(fd uintptr) { s.sendStep(fd) }
 	return s, nil
 }
@@ -64,27 +63,6 @@ func (s *socket) recv(buf []byte) (int, error) {
 		return 0, io.EOF
 	}
 	return s.in.n, nil
-}
-
-// recvStep tries once, and while it may, again and again before it lets the
-// goroutine sleep.
-func (s *socket) recvStep(fd uintptr) bool {
-	if s.recvOnce(fd) {
-		return true
-	}
-	budget := s.spin.budget()
-	if budget == 0 {
-		return false
-	}
-	for start := time.Now(); time.Since(start) < budget; {
-		unix.RawSyscallNoError(unix.SYS_SCHED_YIELD, 0, 0, 0)
-		if s.recvOnce(fd) {
-			s.spin.hit()
-			return true
-		}
-	}
-	s.spin.miss()
-	return false
 }
 
 func (s *socket) recvOnce(fd uintptr) bool {
@@ -122,32 +100,6 @@ func (s *socket) sent(err error) (int, error) {
 		return 0, fmt.Errorf("send: %w", s.out.errno)
 	}
 	return s.out.n, nil
-}
-
-// spinner decides whether to spin before sleeping. Spinning pays while answers
-// come within the limit; over a distance they never do, so each miss doubles
-// the number of waits that go to sleep at once, up to maxSkip.
-type spinner struct {
-	limit  time.Duration
-	misses int
-	skip   int
-}
-
-const maxSkip = 64
-
-func (s *spinner) budget() time.Duration {
-	if s.skip > 0 {
-		s.skip--
-		return 0
-	}
-	return s.limit
-}
-
-func (s *spinner) hit() { s.misses = 0 }
-
-func (s *spinner) miss() {
-	s.skip = min(1<<s.misses, maxSkip) - 1
-	s.misses = min(s.misses+1, 6)
 }
 
 // dial connects to a replica so that a dead path is noticed within timeout: the

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync"
 	"time"
 
@@ -38,11 +39,9 @@ type Config struct {
 	// Complete gets every op back, in batches, on the goroutine that noticed.
 	// It must not wait for the volume. The slice is reused after it returns.
 	Complete func([]*Op)
-	// Poll is how long a goroutine that waits for an acknowledgement spins before
-	// it sleeps. 0, the default, never spins. 50 us halves the latency of a depth-1
-	// write between machines that are microseconds apart, for a busy CPU while
-	// there is load; over distance it stops by itself.
-	Poll time.Duration
+	// Wrap, if set, replaces a replica's connection as soon as it is made, e.g. by
+	// one that polls busily. What it returns must have a SyscallConn.
+	Wrap func(net.Conn) (net.Conn, error)
 	// Timeout is how long sent bytes may stay unacknowledged, or a connection
 	// attempt unanswered, before the connection is given up and made anew.
 	// Default 3 s; it must be well above the round trip.

@@ -234,7 +234,7 @@ func TestEveryCopyHasEveryWrite(t *testing.T) {
 	for _, durable := range []bool{false, true} {
 		local, a, b := newStore(t, testSize), newStore(t, testSize), newStore(t, testSize)
 		c := open(t, Config{Volume: "v", Store: local, Durable: durable,
-			Replicas: []string{newSite(t, a).addr, newSite(t, b).addr}, Poll: 20 * time.Microsecond}).inSync()
+			Replicas: []string{newSite(t, a).addr, newSite(t, b).addr}}).inSync()
 		var stop atomic.Bool
 		wg := c.load(4, &stop)
 		time.AfterFunc(500*time.Millisecond, func() { stop.Store(true) })

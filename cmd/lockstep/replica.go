@@ -6,6 +6,7 @@ import (
 	"os"
 	"time"
 
+	"lockstep/cmd/lockstep/busypoll"
 	"lockstep/mirror"
 	"lockstep/mirror/store"
 )
@@ -38,8 +39,11 @@ func (c *replicaCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if c.Poll > 0 {
+		ln = busypoll.Listener{Listener: ln, Limit: c.Poll}
+	}
 	log.Info("replica is listening", "addr", ln.Addr().String(), "store", c.Store, "size", c.Size)
-	r := mirror.NewReplica(mirror.ReplicaConfig{Store: st, Poll: c.Poll, Log: log})
+	r := mirror.NewReplica(mirror.ReplicaConfig{Store: st, Log: log})
 	if err := r.Serve(ctx, ln); err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"lockstep/cmd/lockstep/busypoll"
 	"lockstep/mirror"
 	"lockstep/mirror/store"
 	"lockstep/nbd"
@@ -65,7 +66,7 @@ func (c *serveCmd) Run(ctx context.Context) error {
 		Replicas:   c.Replica,
 		Durable:    c.Ack == "durable",
 		Complete:   exp.complete,
-		Poll:       c.Poll,
+		Wrap:       c.busyPoll(),
 		Timeout:    c.Timeout,
 		Congestion: c.Congestion,
 		Log:        log,
@@ -84,7 +85,6 @@ func (c *serveCmd) Run(ctx context.Context) error {
 func (c *serveCmd) serve(ctx context.Context, exp *export, log *slog.Logger) error {
 	server, err := nbd.NewServer(nbd.Config{
 		Exports: []nbd.Export{{Name: c.Export, Description: "lockstep volume", Size: uint64(c.Size), Backend: exp}},
-		Poll:    c.Poll,
 		Logger:  log,
 	})
 	if err != nil {
@@ -116,9 +116,20 @@ func (c *serveCmd) listen() ([]net.Listener, error) {
 			}
 			return nil, err
 		}
+		if c.Poll > 0 {
+			ln = busypoll.Listener{Listener: ln, Limit: c.Poll}
+		}
 		all = append(all, ln)
 	}
 	return all, nil
+}
+
+// busyPoll returns what --poll makes of a replica's connection; nil for nothing.
+func (c *serveCmd) busyPoll() func(net.Conn) (net.Conn, error) {
+	if c.Poll == 0 {
+		return nil
+	}
+	return func(conn net.Conn) (net.Conn, error) { return busypoll.New(conn, c.Poll) }
 }
 
 // shutdown answers what is in flight and flushes every site, as far as that is

@@ -1,10 +1,6 @@
 package mirror
 
-import (
-	"slices"
-
-	"lockstep/mirror/wire"
-)
+import "slices"
 
 // batch collects what a run of steps asks for, so that it is done after the
 // lock was given back, and done together: one send to each replica, one
@@ -29,10 +25,10 @@ func (v *Volume) step(b *batch, ev Event) {
 		case ActComplete:
 			b.done = append(b.done, a.Op)
 		case ActSend:
-			v.links[a.Replica].queue(frame{header: v.encode(a.Op), payload: payload(a.Op)})
+			v.links[a.Replica].queue(a.Op.encode(firstEpoch, v.machine.Watermark()))
 			b.kick = true
 		case ActSendFlush:
-			v.links[a.Replica].queue(frame{header: v.encodeFlush(a.Op)})
+			v.links[a.Replica].queue(flushFor(a.Op, firstEpoch, v.machine.Watermark()))
 			b.kick = true
 		}
 	}
@@ -135,57 +131,4 @@ func (v *Volume) synced(ops []*Op, err error) {
 	}
 	v.mu.Unlock()
 	v.finish(b)
-}
-
-// encode returns op's frame header. It is made once: another link may be
-// sending it while a returning replica is sent it again.
-func (v *Volume) encode(op *Op) []byte {
-	if !op.core.encoded {
-		op.core.encoded = true
-		h := wire.Header{
-			Epoch:     v.machine.conf.Epoch,
-			Seq:       op.core.seq,
-			Watermark: v.machine.Watermark(),
-			Offset:    uint64(op.Off),
-			Length:    uint32(op.Len),
-			Payload:   uint32(len(payload(op))),
-			CRC:       op.crc,
-		}
-		switch op.Kind {
-		case Write:
-			h.Kind = wire.KindWrite
-		case Zero:
-			h.Kind = wire.KindZero
-		case Flush:
-			h.Kind = wire.KindFlush
-		}
-		if op.core.durable {
-			h.Flags |= wire.Durable
-		}
-		if op.NoHole {
-			h.Flags |= wire.NoHole
-		}
-		h.Encode(op.frame[:])
-	}
-	return op.frame[:]
-}
-
-func (v *Volume) encodeFlush(op *Op) []byte {
-	h := wire.Header{
-		Kind:      wire.KindFlush,
-		Flags:     wire.Durable,
-		Epoch:     v.machine.conf.Epoch,
-		Seq:       op.core.seq,
-		Watermark: v.machine.Watermark(),
-	}
-	b := make([]byte, wire.HeaderSize)
-	h.Encode(b)
-	return b
-}
-
-func payload(op *Op) []byte {
-	if op.Kind == Write {
-		return op.Data
-	}
-	return nil
 }

@@ -18,6 +18,8 @@ const (
 	// maxHole bounds a range that is all zeroes here: the frame's length field.
 	maxHole = 1 << 31
 
+	// primeSize is how much a link must carry at full speed before it counts as
+	// primed, in bytes.
 	primeSize = 1 << 20
 )
 
@@ -26,16 +28,20 @@ const (
 // the congestion window. Pings that carry 1 MiB are sent until they stop getting
 // faster. On a path where one takes long anyway, few are sent.
 func (l *link) prime(fc *frameConn) error {
-	pad := make([]byte, primeSize)
+	pad := make([]byte, wire.MaxPayload)
 	best := time.Duration(1<<63 - 1)
 	stale := 0
 	for began := time.Now(); stale < 2 && time.Since(began) < 4*l.v.conf.Timeout; {
 		start := time.Now()
-		if err := fc.write(wire.Header{Kind: wire.KindPing}, pad); err != nil {
-			return err
+		for range primeSize / len(pad) {
+			if err := fc.write(wire.Header{Kind: wire.KindPing}, pad); err != nil {
+				return err
+			}
 		}
-		if _, _, err := fc.expect(wire.KindPong); err != nil {
-			return err
+		for range primeSize / len(pad) {
+			if _, _, err := fc.expect(wire.KindPong); err != nil {
+				return err
+			}
 		}
 		took := time.Since(start)
 		if took > best*9/10 {
@@ -147,5 +153,12 @@ func (l *link) compare(fc *frameConn, e extent) (int64, error) {
 	if ours := sha256.Sum256(data); string(ours[:]) == string(theirs) {
 		return 0, nil
 	}
-	return e.len, fc.write(out, data)
+	for off := 0; off < len(data); off += wire.MaxPayload {
+		part := data[off:min(off+wire.MaxPayload, len(data))]
+		out.Offset, out.Length = h.Offset+uint64(off), uint32(len(part))
+		if err := fc.write(out, part); err != nil {
+			return 0, err
+		}
+	}
+	return e.len, nil
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -248,23 +249,35 @@ func FuzzReplicaFrames(f *testing.F) {
 	f.Add(frame(wire.Header{Kind: wire.KindSum, Flags: wire.Zero, Length: testSize}, nil))
 	f.Add(frame(wire.Header{Kind: wire.KindCopy, Flags: wire.Zero, Length: 4096}, nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		ours, theirs := net.Pipe()
-		defer theirs.Close()
-		go func() {
-			buf := make([]byte, 4096)
-			for {
-				if _, err := theirs.Read(buf); err != nil {
-					return
-				}
-			}
-		}()
-		s := &session{replica: NewReplica(ReplicaConfig{Store: newStore(t, testSize)}), conn: ours, epoch: 1}
+		ours := deafSocket(t)
+		defer ours.Close()
+		sock, err := newSocket(ours)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &session{replica: NewReplica(ReplicaConfig{Store: newStore(t, testSize)}), conn: ours, sock: sock, epoch: 1}
 		s.wake.L = &s.mu
 		s.out = make([]byte, wire.HeaderSize)
 		used, need, err := s.frames(b)
 		if err == nil && (used > len(b) || used+need <= len(b)) {
 			t.Errorf("%d bytes: used %d, needs %d", len(b), used, need)
 		}
-		ours.Close()
 	})
+}
+
+// deafSocket returns a socket whose other end is closed: sends fail, as they may.
+func deafSocket(t *testing.T) net.Conn {
+	t.Helper()
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	syscall.Close(fds[1])
+	file := os.NewFile(uintptr(fds[0]), "deaf")
+	defer file.Close()
+	conn, err := net.FileConn(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn
 }

@@ -52,12 +52,12 @@ func (l *link) setError(err error) {
 	l.mu.Unlock()
 }
 
-// queue takes a frame while the link is up. The volume's lock is held, so the
+// queue takes frames while the link is up. The volume's lock is held, so the
 // order of calls is the order of seqs.
-func (l *link) queue(f frame) {
+func (l *link) queue(frames []frame) {
 	l.mu.Lock()
 	if l.out != nil {
-		l.out.put(f)
+		l.out.put(frames...)
 	}
 	l.mu.Unlock()
 }

@@ -33,13 +33,15 @@ type Op struct {
 
 	internal chan struct{} // closed instead of Config.Complete: the volume's own op
 
-	core  opState
-	frame [wire.HeaderSize]byte
-	crc   uint32
+	core   opState
+	frames []frame // what replicas are sent
+	header [wire.HeaderSize]byte
 }
 
 // Reset makes a completed op ready for another request; Tag stays.
-func (o *Op) Reset() { *o = Op{Tag: o.Tag, core: opState{waiters: o.core.waiters[:0]}} }
+func (o *Op) Reset() {
+	*o = Op{Tag: o.Tag, frames: o.frames[:0], core: opState{waiters: o.core.waiters[:0]}}
+}
 
 // modifies says whether the op changes bytes. A flush does not: it overlaps
 // nothing.

@@ -6,10 +6,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// frame is one frame to send: its header and, if it has one, its payload. Both
-// stay as they are until the frame is acknowledged or the outbox is closed.
-type frame struct{ header, payload []byte }
-
 // maxVector is how many buffers go out in one sendmsg: 64 writes.
 const maxVector = 128
 
@@ -44,10 +40,10 @@ func newOutbox(sock *socket, fail func(error)) *outbox {
 	return o
 }
 
-func (o *outbox) put(f frame) {
+func (o *outbox) put(frames ...frame) {
 	o.mu.Lock()
 	if !o.closed {
-		o.frames = append(o.frames, f)
+		o.frames = append(o.frames, frames...)
 	}
 	o.mu.Unlock()
 }

@@ -7,6 +7,8 @@ import (
 	"net"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"lockstep/mirror/wire"
 )
 
@@ -18,13 +20,16 @@ import (
 type session struct {
 	replica *Replica
 	conn    net.Conn
+	sock    *socket
 	hello   wire.Hello
 	epoch   uint64
 	over    chan struct{} // closed when nothing of this session can be applied any more
-	due     bool          // an ack is due
+	due     bool          // an ack is due; the receiver's
+	part    uint64        // the write that waits for its next part, or 0; the receiver's
 
 	mu      sync.Mutex
 	out     []byte // the frame being sent
+	iovs    [1]unix.Iovec
 	applied uint64 // only the receiver sets it
 	durable uint64
 	wanted  uint64    // sync until durable reaches this
@@ -32,16 +37,16 @@ type session struct {
 	ended   bool
 }
 
-// minBuffer is the receive buffer's size to begin with; it grows to hold the
-// largest frame that comes.
-const minBuffer = 256 << 10
+// bufferSize is the receive buffer's: it holds the largest frame, and as much
+// again, so that what is left of a frame rarely has to be moved.
+const bufferSize = 2 * (wire.HeaderSize + wire.MaxPayload)
 
 func (s *session) run() error {
 	sock, err := newSocket(s.conn)
 	if err != nil {
 		return err
 	}
-	s.wake.L = &s.mu
+	s.sock, s.wake.L = sock, &s.mu
 	s.out = make([]byte, wire.HeaderSize, wire.HeaderSize+maxText)
 	var syncing sync.WaitGroup
 	syncing.Go(s.syncLoop)
@@ -56,7 +61,7 @@ func (s *session) run() error {
 }
 
 func (s *session) receive(sock *socket) error {
-	buf := make([]byte, minBuffer)
+	buf := make([]byte, bufferSize)
 	start, end := 0, 0 // what was received and not yet handled
 	for {
 		n, err := sock.recv(buf[end:])
@@ -79,18 +84,9 @@ func (s *session) receive(sock *socket) error {
 		case start == end:
 			start, end = 0, 0
 		case start+need > len(buf):
-			buf, start, end = makeRoom(buf, start, end, need)
+			start, end = 0, copy(buf, buf[start:end])
 		}
 	}
-}
-
-// makeRoom moves what is pending to the front of a buffer that holds need bytes.
-func makeRoom(buf []byte, start, end, need int) ([]byte, int, int) {
-	to := buf
-	if need > len(buf) {
-		to = make([]byte, max(need, 2*len(buf)))
-	}
-	return to, 0, copy(to, buf[start:end])
 }
 
 // frames handles the whole frames in b. It returns how many bytes they take and
@@ -127,8 +123,8 @@ func (s *session) handle(h *wire.Header, payload []byte) error {
 	if h.Offset+uint64(h.Length) > uint64(store.Size()) {
 		return fmt.Errorf("%w: %v frame at %d+%d is outside the volume of %d bytes", wire.ErrCorrupt, h.Kind, h.Offset, h.Length, store.Size())
 	}
-	if h.Seq <= s.applied && (h.Kind == wire.KindWrite || h.Kind == wire.KindZero || h.Kind == wire.KindFlush) {
-		return fmt.Errorf("%w: %v frame seq %d after %d", wire.ErrCorrupt, h.Kind, h.Seq, s.applied)
+	if err := s.inTurn(h); err != nil {
+		return err
 	}
 	off, length := int64(h.Offset), int64(h.Length)
 	switch h.Kind {
@@ -151,9 +147,27 @@ func (s *session) handle(h *wire.Header, payload []byte) error {
 	return fmt.Errorf("%w: a primary does not send %v frames", wire.ErrCorrupt, h.Kind)
 }
 
-// done notes that the op of h was applied, if it was.
+// inTurn says whether h may come now: seqs rise, and the parts of one write come
+// without a gap.
+func (s *session) inTurn(h *wire.Header) error {
+	switch {
+	case s.part != 0 && (h.Kind != wire.KindWrite || h.Seq != s.part):
+		return fmt.Errorf("%w: %v frame seq %d amid the parts of seq %d", wire.ErrCorrupt, h.Kind, h.Seq, s.part)
+	case h.Kind != wire.KindWrite && h.Kind != wire.KindZero && h.Kind != wire.KindFlush:
+		return nil
+	case h.Seq <= s.applied:
+		return fmt.Errorf("%w: %v frame seq %d after %d", wire.ErrCorrupt, h.Kind, h.Seq, s.applied)
+	}
+	s.part = 0
+	if h.Flags&wire.More != 0 {
+		s.part = h.Seq
+	}
+	return nil
+}
+
+// done notes that the op of h was applied, if it was, with all its parts.
 func (s *session) done(h *wire.Header, err error) error {
-	if err != nil {
+	if err != nil || s.part != 0 {
 		return err
 	}
 	s.mu.Lock()
@@ -190,7 +204,13 @@ func (s *session) sendLocked(h wire.Header, payload []byte) error {
 	s.out = s.out[:wire.HeaderSize]
 	h.Encode(s.out)
 	s.out = append(s.out, payload...)
-	_, err := s.conn.Write(s.out)
+	s.iovs[0] = iovec(s.out)
+	// Acks are tiny and the socket nearly always has room: then a call that does
+	// not sleep saves telling the scheduler.
+	n, err := s.sock.trySend(s.iovs[:])
+	if err == nil && n < len(s.out) {
+		_, err = s.conn.Write(s.out[n:])
+	}
 	return err
 }
 
@@ -271,7 +291,7 @@ func (s *session) digest(h *wire.Header) error {
 		}
 		return s.send(out, nil)
 	}
-	if length > wire.MaxPayload {
+	if length > compareChunk {
 		return fmt.Errorf("%w: sum of %d bytes", wire.ErrCorrupt, length)
 	}
 	data := make([]byte, length)

@@ -149,9 +149,7 @@ func (v *Volume) Wait(ctx context.Context) error {
 func (v *Volume) Submit(ops []*Op) {
 	if len(v.links) > 0 {
 		for _, op := range ops {
-			if op.Kind == Write {
-				op.crc = wire.Checksum(op.Data)
-			}
+			op.cut()
 		}
 	}
 	b := v.batches.Get().(*batch)

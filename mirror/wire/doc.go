@@ -16,14 +16,14 @@
 //	offset size field
 //	     0    4 magic        0x4c534b31, "LSK1": also the version
 //	     4    1 kind         see below
-//	     5    1 flags        bit 0 durable, bit 1 no hole, bit 2 zero
+//	     5    1 flags        bit 0 durable, 1 no hole, 2 zero, 3 more
 //	     6    2 reserved     0
 //	     8    8 epoch        the configuration that the sender acts under
 //	    16    8 seq          a write's number; what else, see below
 //	    24    8 watermark    every seq at or below it is committed
 //	    32    8 offset       first byte of the volume that the frame is about
 //	    40    4 length       bytes of the volume that the frame is about
-//	    44    4 payload      bytes that follow the header, at most 64 MiB
+//	    44    4 payload      bytes that follow the header, at most 256 KiB
 //	    48    4 payload CRC  CRC-32C of the payload, 0 if there is none
 //	    52    4 header CRC   CRC-32C of bytes 0 to 51
 //
@@ -38,7 +38,8 @@
 //	hello           1 P     0            Hello: who I am, under which epoch
 //	welcome         2 R     0            Welcome: what I hold
 //	refuse          3 R     0            text: why not; R closes after it
-//	write           4 P     write's seq  the data; durable = FUA
+//	write           4 P     write's seq  the data; durable = FUA; more = a part,
+//	                                     the next one follows at once
 //	zero            5 P     write's seq  none; no hole = allocate
 //	flush           6 P     flush's seq  none; always durable
 //	ack             7 R     applied      none; watermark = durable (see below)
@@ -49,7 +50,8 @@
 //	pong           12 R     request's    none
 //	failed         13 R     0            text: R's store failed; R closes after it
 //
-// Seqs rise strictly within one connection. An ack is cumulative: every write,
+// Seqs rise strictly within one connection, but for the parts of one write, which
+// share theirs; it is applied when its last part is. An ack is cumulative: every write,
 // zero and flush of this connection up to seq is applied, and every one up to
 // watermark is on stable storage. Frames are applied in the order of the
 // connection, so ping is a barrier.

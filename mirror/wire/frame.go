@@ -10,9 +10,10 @@ import (
 // HeaderSize is the length of every frame's header in bytes.
 const HeaderSize = 56
 
-// MaxPayload bounds one frame's payload in bytes. It is what an NBD server
-// should accept in one request (64 MiB).
-const MaxPayload = 64 << 20
+// MaxPayload bounds one frame's payload in bytes. A longer write goes in parts:
+// the replica applies the first while the others are on their way, its receive
+// buffer stays in the CPU's cache, and no peer can ask for more memory.
+const MaxPayload = 256 << 10
 
 const magic = 0x4c534b31
 
@@ -59,8 +60,9 @@ const (
 	Durable Flags = 1 << iota // acknowledge from stable storage
 	NoHole                    // zero: keep the range allocated
 	Zero                      // sum, digest, copy: the range is all zeroes
+	More                      // write: the op goes on in the next frame
 
-	allFlags = Durable | NoHole | Zero
+	allFlags = Durable | NoHole | Zero | More
 )
 
 // Header is a decoded frame header. The package's page says what each field
@@ -106,6 +108,18 @@ func (h *Header) Encode(b []byte) {
 	be.PutUint32(b[40:], h.Length)
 	be.PutUint32(b[44:], h.Payload)
 	be.PutUint32(b[48:], h.CRC)
+	be.PutUint32(b[52:], crc32.Checksum(b[:52], castagnoli))
+}
+
+// Stamp completes an encoded header with what is known only when its turn comes.
+func Stamp(b []byte, epoch, seq, watermark uint64, durable bool) {
+	be := binary.BigEndian
+	be.PutUint64(b[8:], epoch)
+	be.PutUint64(b[16:], seq)
+	be.PutUint64(b[24:], watermark)
+	if durable {
+		b[5] |= byte(Durable)
+	}
 	be.PutUint32(b[52:], crc32.Checksum(b[:52], castagnoli))
 }
 

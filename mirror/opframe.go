@@ -1,0 +1,82 @@
+package mirror
+
+import "lockstep/mirror/wire"
+
+// frame is one frame to send: its header and, if it has one, its payload. Both
+// stay as they are until the frame is acknowledged or the outbox is closed.
+type frame struct{ header, payload []byte }
+
+var opFrameKinds = [...]wire.Kind{Write: wire.KindWrite, Zero: wire.KindZero, Flush: wire.KindFlush}
+
+// cut lays out the frames of an op and computes what is costly, the checksums,
+// before the volume's lock is taken.
+func (o *Op) cut() {
+	if o.Kind == Read {
+		return
+	}
+	o.frames = o.frames[:0]
+	for rest := o.payload(); ; {
+		part := rest[:min(len(rest), wire.MaxPayload)]
+		rest = rest[len(part):]
+		h := wire.Header{
+			Kind:    opFrameKinds[o.Kind],
+			Offset:  uint64(o.Off),
+			Length:  uint32(o.Len),
+			Payload: uint32(len(part)),
+			CRC:     wire.Checksum(part),
+		}
+		if o.Kind == Write {
+			h.Offset += uint64(o.Len) - uint64(len(part)+len(rest))
+			h.Length = uint32(len(part))
+		}
+		if len(rest) > 0 {
+			h.Flags = wire.More
+		}
+		if o.NoHole {
+			h.Flags |= wire.NoHole
+		}
+		o.addFrame(h, part)
+		if len(rest) == 0 {
+			return
+		}
+	}
+}
+
+// addFrame appends a frame; the first one's header needs no memory of its own.
+func (o *Op) addFrame(h wire.Header, payload []byte) {
+	b := o.header[:]
+	if len(o.frames) > 0 {
+		b = make([]byte, wire.HeaderSize)
+	}
+	h.Encode(b)
+	o.frames = append(o.frames, frame{header: b, payload: payload})
+}
+
+// encode completes the frames with what is only known under the lock. It does so
+// once: another link may be sending them while a returning replica is sent them
+// again.
+func (o *Op) encode(epoch, watermark uint64) []frame {
+	if o.core.encoded {
+		return o.frames
+	}
+	o.core.encoded = true
+	for _, f := range o.frames {
+		wire.Stamp(f.header, epoch, o.core.seq, watermark, o.core.durable)
+	}
+	return o.frames
+}
+
+// flushFor is the frame of ActSendFlush.
+func flushFor(op *Op, epoch, watermark uint64) []frame {
+	h := wire.Header{Kind: wire.KindFlush, Flags: wire.Durable, Epoch: epoch, Seq: op.core.seq, Watermark: watermark}
+	b := make([]byte, wire.HeaderSize)
+	h.Encode(b)
+	return []frame{{header: b}}
+}
+
+func (o *Op) payload() []byte {
+	if o.Kind == Write {
+		return o.Data
+	}
+	return nil
+}

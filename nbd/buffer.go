@@ -40,7 +40,7 @@ func putBuffer(b *buffer) {
 	}
 }
 
-func (b *buffer) data(n int) []byte { return b.b[headRoom : headRoom+n] }
+func (b *buffer) data(n int) []byte { return b.b[headRoom : headRoom+n : headRoom+n] }
 
 // withHead returns head bytes of room followed by n bytes of data.
 func (b *buffer) withHead(head, n int) []byte { return b.b[headRoom-head : headRoom+n] }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // clientBuffer holds the replies that one receive brings, in bytes.
@@ -160,6 +161,7 @@ func (c *Client) Close() error {
 	usable := c.err == nil
 	c.mu.Unlock()
 	if usable && c.send.TryLock() {
+		c.nc.SetWriteDeadline(time.Now().Add(time.Second))              //nolint:errcheck // closing anyway
 		c.nc.Write(appendHeader(c.send.head[:0], header{cmd: CmdDisc})) //nolint:errcheck // closing anyway
 		c.send.Unlock()
 	}

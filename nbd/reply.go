@@ -12,9 +12,9 @@ import (
 // base:allocation context; ours to choose.
 const baseAllocationID = 1
 
-// maxExtents is the most that one BLOCK_STATUS reply carries: 8 MiB of reply.
-// The client asks again for the rest of its range.
-const maxExtents = 1 << 20
+// MaxExtents is the most that one BLOCK_STATUS reply carries: 512 KiB of reply. A
+// backend may stop there; the client asks again for the rest of its range.
+const MaxExtents = 1 << 16
 
 // maxErrorText is the most of an error's text that a reply carries, in bytes.
 const maxErrorText = 256
@@ -86,7 +86,7 @@ func appendErrorChunk(b []byte, r *Request) []byte {
 func encodeBlockStatus(r *Request) {
 	n := 4 + 8*len(r.Extents)
 	r.buf = getBuffer(chunkHeaderSize + n)
-	b := appendChunkHeader(r.buf.data(0), NBD_REPLY_TYPE_BLOCK_STATUS, r.cookie, n)
+	b := appendChunkHeader(r.buf.data(chunkHeaderSize + n)[:0], NBD_REPLY_TYPE_BLOCK_STATUS, r.cookie, n)
 	b = binary.BigEndian.AppendUint32(b, baseAllocationID)
 	for _, e := range r.Extents {
 		b = binary.BigEndian.AppendUint32(b, uint32(e.Length))
@@ -108,9 +108,9 @@ func (e Extent) state() uint32 {
 
 // clampExtents joins neighbours in the same state, drops empty ones, and cuts
 // off what lies beyond the request's length, the first if only one is wanted,
-// or what exceeds maxExtents. It works in place.
+// or what exceeds MaxExtents. It works in place.
 func clampExtents(in []Extent, length uint64, one bool) []Extent {
-	limit, rest := maxExtents, min(length, math.MaxUint32)
+	limit, rest := MaxExtents, min(length, math.MaxUint32)
 	if one {
 		limit = 1
 	}

@@ -23,7 +23,7 @@ type Request struct {
 
 	// Extents is the answer to CmdBlockStatus, appended by the backend: what
 	// the range from Offset on looks like, in order and without gaps. What goes
-	// beyond Length is cut off.
+	// beyond Length or MaxExtents is cut off.
 	Extents []Extent
 
 	// Err is the outcome, set before Complete; nil is success. The
@@ -48,13 +48,20 @@ type Extent struct {
 	Zero   bool   // reads as zeroes
 }
 
+// maxPooledExtents is the most room for extents that a pooled request keeps.
+const maxPooledExtents = 1024
+
 var requestPool = sync.Pool{New: func() any { return new(Request) }}
 
 func getRequest() *Request { return requestPool.Get().(*Request) }
 
 func putRequest(r *Request) {
 	putBuffer(r.buf)
-	*r = Request{Extents: r.Extents[:0]}
+	extents := r.Extents[:0]
+	if cap(extents) > maxPooledExtents {
+		extents = nil
+	}
+	*r = Request{Extents: extents}
 	requestPool.Put(r)
 }
 
@@ -103,8 +110,11 @@ func (h header) payloadSize() int {
 
 // cost is what the request will hold in buffers, in bytes.
 func (h header) cost() int64 {
-	if (h.cmd == CmdRead || h.cmd == CmdWrite) && h.length <= MaxPayload {
+	switch {
+	case (h.cmd == CmdRead || h.cmd == CmdWrite) && h.length <= MaxPayload:
 		return int64(h.length)
+	case h.cmd == CmdBlockStatus:
+		return 8 * MaxExtents
 	}
 	return 0
 }

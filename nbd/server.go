@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,8 +51,9 @@ type Config struct {
 	// Poll is how long a connection's reader spins for the next request before
 	// it sleeps, while few requests are in flight. It saves a wake-up, some tens
 	// of microseconds, per request at depth 1 and costs up to that much CPU time
-	// per pause. It wants a CPU of its own. 0, the default, never spins; 50 us
-	// is enough for a client that sends the next request at once.
+	// per pause. It wants a CPU of its own, and is ignored where there is only
+	// one. 0, the default, never spins; 50 us is enough for a client that sends
+	// the next request at once.
 	Poll time.Duration
 
 	Limits Limits
@@ -81,6 +84,9 @@ type Server struct {
 func NewServer(cfg Config) (*Server, error) {
 	s := &Server{poll: cfg.Poll, limits: cfg.Limits, log: cfg.Logger, conns: map[*conn]struct{}{}, idle: make(chan struct{})}
 	s.limits.setDefaults()
+	if runtime.GOMAXPROCS(0) < 2 {
+		s.poll = 0 // the client could not run meanwhile
+	}
 	if s.log == nil {
 		s.log = slog.Default()
 	}
@@ -173,7 +179,7 @@ func (s *Server) ServeConn(ctx context.Context, nc net.Conn) error {
 		if c.export != nil {
 			c.detach()
 		}
-		if errors.Is(err, errAborted) || errors.Is(err, errStopped) {
+		if errors.Is(err, errAborted) || errors.Is(err, errStopped) || err == io.EOF {
 			return nil
 		}
 		return &Error{Op: "handshake", Err: err}

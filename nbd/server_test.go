@@ -56,7 +56,11 @@ func readReply(t testing.TB, nc net.Conn) (errno uint32, cookie uint64) {
 
 // TestHostileClients has clients that misbehave while another one works.
 func TestHostileClients(t *testing.T) {
-	path := serve(t, Config{Exports: []Export{disk(128 << 20)}, Limits: Limits{Handshake: 2 * time.Second, Drain: time.Second}})
+	m := newMemory()
+	m.later = shuffled(t) // one goroutine completes for all connections
+	e := disk(128 << 20)
+	e.Backend = m
+	path := serve(t, Config{Exports: []Export{e}, Limits: Limits{Handshake: 2 * time.Second, Drain: time.Second}})
 	for name, attack := range map[string]func(nc net.Conn){
 		"half a handshake": func(nc net.Conn) { nc.Write([]byte("\x00\x00\x00\x03IHAVE")) }, //nolint:errcheck // attack
 		"silence":          func(net.Conn) {},
@@ -296,5 +300,48 @@ func TestConfigErrors(t *testing.T) {
 		if _, err := NewServer(Config{Exports: exports}); !errors.As(err, &e) || e.Hint == "" {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestCompleteManyConnections completes one batch that mixes connections.
+func TestCompleteManyConnections(t *testing.T) {
+	held := make(chan []*Request, 10)
+	m := newMemory()
+	m.later = func(b []*Request) { held <- b }
+	e := disk(1 << 20)
+	e.Backend = m
+	path := serve(t, Config{Exports: []Export{e}})
+	var clients []net.Conn
+	var batch []*Request
+	for cookie := range uint64(30) {
+		if cookie < 10 {
+			clients = append(clients, rawClient(t, path))
+		}
+		clients[cookie%10].Write(request(header{cmd: CmdFlush, cookie: cookie})) //nolint:errcheck // the next line waits for it
+		batch = append(batch, <-held...)
+	}
+	Complete(batch)
+	for want := range uint64(30) {
+		if _, cookie := readReply(t, clients[want%10]); cookie != want {
+			t.Errorf("reply to %d, want %d", cookie, want)
+		}
+	}
+}
+
+// TestLargestRequest: 64 MiB are written and read in one request each.
+func TestLargestRequest(t *testing.T) {
+	e := disk(MaxPayload)
+	e.MaxBlock = MaxPayload
+	c := connect(t, serve(t, Config{Exports: []Export{e}}))
+	want := make([]byte, MaxPayload)
+	for i := range want {
+		want[i] = byte(i >> 12)
+	}
+	if _, err := c.WriteAt(want, 0); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, MaxPayload)
+	if _, err := c.ReadAt(got, 0); err != nil || !bytes.Equal(got, want) {
+		t.Fatalf("%v, equal %v", err, bytes.Equal(got, want))
 	}
 }

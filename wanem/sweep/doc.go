@@ -1,0 +1,69 @@
+// Package sweep is the experiment: it sets one distance after another on an
+// emulated link, loads a mirrored volume across it, and says how write latency
+// grows with distance and where it crosses a budget.
+//
+// # What one sweep does
+//
+//	distances x repeats = trials, in an order drawn from the seed
+//	each trial:  set link -> measure RTT -> (cold and idle writes) ->
+//	             warm-up -> load -> read back and check -> measure RTT -> file
+//	at the end:  compare the replicas byte for byte -> fit -> report
+//
+// Every trial opens the volume anew, so that trials do not lean on each other,
+// and leaves one file, written atomically; a sweep that was stopped goes on
+// from those (Config.Resume). The order is random so that whatever drifts on
+// the machine spreads over all distances instead of bending the line.
+//
+// # What is timed
+//
+// Closed loop (Config.Rate 0): QueueDepth goroutines, each calling WriteAt and
+// waiting; at depth 1 a single goroutine, so no hand-over is in the figure.
+// The latency of a write is from the call to its return.
+//
+// Open loop (Config.Rate > 0): write i is due at start + i/rate, whatever
+// became of the others, and its latency counts from when it was due. A stall
+// is thus seen by every write that it delayed, not by one (coordinated
+// omission). At most QueueDepth writes run at once; later ones wait, and their
+// wait counts. What was due but not started one second after the window's end
+// is recorded with the lateness that it had then, and the trial is labelled
+// RateMissed.
+//
+// A write counts when it began (or was due) within the window; the window
+// ends only when the last of them returned, so a stall at the end is in too.
+// Filling the payload and reading the clock are outside of the timed part.
+//
+// Cold writes (the first over a fresh connection) and after-idle writes show
+// whether the path needs extra round trips to get going, as TCP's slow start
+// would. They are single writes of 4 KiB and 1 MiB, reported apart.
+//
+// # Integrity
+//
+// Every block says who wrote it, when and where (see stamp), and goroutines
+// write disjoint blocks, so what a block must hold at the end is known to the
+// byte. After each trial all blocks that it wrote are read back and compared;
+// after the sweep the replicas' files are. A mismatch fails the sweep.
+//
+// # Statistics
+//
+// Latencies are kept in HDR histograms of three significant figures (an error
+// of at most 0.1 %) from 1 ns to 60 s, merged over the repeats. Confidence
+// intervals are over repeats (Student's t), not over writes: writes of one
+// repeat share its conditions. The lines are Theil-Sen fits over all trials,
+// the median of the slopes of all pairs: up to 29 % of the trials may be off
+// without moving it, and a shared machine does have such trials. Its interval
+// is the distribution-free one of Sen (1968). Round trips per write is the
+// slope of the median latency against the *achieved* RTT, which needs no trust
+// in the emulator; the slope against km and the figure that follows from it
+// are given beside it.
+//
+// # Fidelity
+//
+// A trial whose link was not as wanted is labelled (see Fidelity) and left out
+// of figures, fit and limits, and the report says so. A distance without one
+// good trial is shown with its label only.
+//
+// # Expected cost
+//
+// A trial takes warm-up + duration + about a second. Memory is 8 bytes for
+// each block of the volume and about 200 KiB for each goroutine of the load.
+package sweep

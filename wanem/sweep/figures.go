@@ -1,0 +1,219 @@
+package sweep
+
+import (
+	"fmt"
+	"html/template"
+	"math"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+)
+
+// room is the share of a figure's width that is kept for labels at its right.
+const room = 0.16
+
+func (r *Report) okPoints() (points []*Point) {
+	for _, p := range r.Points {
+		if p.Fidelity == OK {
+			points = append(points, p)
+		}
+	}
+	return points
+}
+
+// series is one value of each point, in units of 1/scale.
+func series(points []*Point, scale float64, value func(*Point) float64) (xy plotter.XYs) {
+	for _, p := range points {
+		xy = append(xy, plotter.XY{X: p.Km, Y: value(p) / scale})
+	}
+	return xy
+}
+
+func median50(p *Point) float64 { return p.P50US }
+func tail99(p *Point) float64   { return p.P99US }
+
+// latencyFigure is latency against km: what was measured, what light and the
+// equipment alone cost for one and for two round trips, and the budgets.
+func (r *Report) latencyFigure() (template.HTML, error) {
+	const ms = 1000
+	f := newFigure("distance, km", "write latency, ms")
+	points := r.okPoints()
+	last := r.Points[len(r.Points)-1].Km
+	top := r.latencyTop() / ms
+	f.X.Min, f.X.Max, f.Y.Min, f.Y.Max = 0, last*(1+room), 0, top
+
+	r.roundTripLine(f, 1, last, top)
+	r.roundTripLine(f, 2, last, top)
+	if len(points) > 0 {
+		p50, p99 := series(points, ms, median50), series(points, ms, tail99)
+		f.band(p50, p99, tailColor)
+		f.line(p99, tailColor, 1.75)
+		f.dots(p99, tailColor, 2.5, draw.CircleGlyph{})
+		f.line(p50, medianColor, 2.25)
+		f.dots(r.medians(OK, ms), medianColor, 2.5, draw.CircleGlyph{})
+		f.endLabels(last, top, p50, p99)
+	}
+	f.dots(r.missed(ms), mutedColor, 4, draw.CrossGlyph{})
+	r.budgetLines(f, last, top, ms)
+	f.X.Tick.Marker, f.Y.Tick.Marker = ticks(last, plain), ticks(top, plain)
+	return f.svg("Write latency against distance")
+}
+
+// latencyTop is the highest latency that the figure shows: everything that was
+// measured, but two round trips only as far as they come along.
+func (r *Report) latencyTop() float64 {
+	top := 1.0
+	for _, p := range r.Points {
+		top = max(top, p.P99US*1.12, p.RTTWantUS*1.35)
+	}
+	return top
+}
+
+// roundTripLine ends where it leaves the figure, with its name there.
+func (r *Report) roundTripLine(f *figure, n int, last, top float64) {
+	at := func(km float64) float64 { return float64(n) * micros(r.config.link(km).RTT()) / 1000 }
+	end := last
+	if at(last) > top {
+		end = last * (top - at(0)) / (at(last) - at(0))
+	}
+	if end <= 0 {
+		return
+	}
+	f.line(plotter.XYs{{X: 0, Y: at(0)}, {X: end, Y: at(end)}}, mutedColor, 1, 5, 4)
+	words := map[int]string{1: "1 RTT", 2: "2 RTT"}[n]
+	if end < last {
+		f.label(end, top, words, mutedColor, vg.Point{X: 6, Y: -11})
+	} else {
+		f.label(end, at(end), words, mutedColor, vg.Point{X: 6, Y: -12})
+	}
+}
+
+// endLabels names the two curves at their right ends, never on top of each other.
+func (f *figure) endLabels(last, top float64, p50, p99 plotter.XYs) {
+	low, high := p50[len(p50)-1], p99[len(p99)-1]
+	apart := top * float64(textSize) * 1.25 / float64(figureHeight)
+	high.Y = max(high.Y, low.Y+apart)
+	f.label(high.X, high.Y, "p99", tailColor, vg.Point{X: 6, Y: -3})
+	f.label(low.X, low.Y, "p50", medianColor, vg.Point{X: 6, Y: -1})
+}
+
+// medians are those of the single trials with a verdict.
+func (r *Report) medians(verdict Fidelity, scale float64) (xy plotter.XYs) {
+	for _, t := range r.trials {
+		if t.Fidelity == verdict {
+			xy = append(xy, plotter.XY{X: t.Km, Y: t.P50US / scale})
+		}
+	}
+	return xy
+}
+
+// missed are the medians of the trials that are left out.
+func (r *Report) missed(scale float64) (xy plotter.XYs) {
+	for _, t := range r.trials {
+		if t.Fidelity != OK {
+			xy = append(xy, plotter.XY{X: t.Km, Y: t.P50US / scale})
+		}
+	}
+	return xy
+}
+
+func (r *Report) budgetLines(f *figure, last, top, scale float64) {
+	for _, l := range r.Limits {
+		y := l.BudgetUS / scale
+		if y > top {
+			continue
+		}
+		f.line(plotter.XYs{{X: 0, Y: y}, {X: last, Y: y}}, budgetColor, 1, 2, 3)
+		words := formatUS(l.BudgetUS)
+		if l.How == Interpolated {
+			words = fmt.Sprintf("%s: %.0f km", words, l.Km)
+			f.line(plotter.XYs{{X: l.Km, Y: 0}, {X: l.Km, Y: y}}, budgetColor, 1, 2, 3)
+			f.dots(plotter.XYs{{X: l.Km, Y: y}}, budgetColor, 4, draw.CircleGlyph{})
+		}
+		f.label(0, y, words, budgetColor, vg.Point{X: 6, Y: 4})
+	}
+}
+
+// iopsFigure is writes per second against km with the interval over repeats.
+func (r *Report) iopsFigure() (template.HTML, error) {
+	f := newFigure("distance, km", "writes per second")
+	points := r.okPoints()
+	last := r.Points[len(r.Points)-1].Km
+	top := 1.0
+	var km []float64
+	var intervals []Interval
+	for _, p := range points {
+		top = max(top, p.IOPS*1.1)
+		km, intervals = append(km, p.Km), append(intervals, p.IOPSCI)
+	}
+	f.X.Min, f.X.Max, f.Y.Min, f.Y.Max = 0, last*1.03, 0, top
+	if xy := series(points, 1, func(p *Point) float64 { return p.IOPS }); len(xy) > 0 {
+		f.bars(km, clip(intervals, top), medianColor)
+		f.line(xy, medianColor, 2.25)
+		f.dots(xy, medianColor, 3, draw.CircleGlyph{})
+	}
+	f.X.Tick.Marker, f.Y.Tick.Marker = ticks(last, plain), ticks(top, grouped)
+	return f.svg("Writes per second against distance")
+}
+
+// clip keeps bars within the figure.
+func clip(intervals []Interval, top float64) (clipped []Interval) {
+	for _, v := range intervals {
+		clipped = append(clipped, Interval{max(v.Low, 0), min(v.High, top)})
+	}
+	return clipped
+}
+
+// cdfFigure is the share of writes that are at least as fast, for each
+// distance, on axes that give the tail as much room as the body.
+func (r *Report) cdfFigure() (template.HTML, error) {
+	f := newFigure("write latency, ms (logarithmic)", "share of writes at least as fast")
+	points := r.okPoints()
+	f.Y.Min, f.Y.Max = 0, 4.1
+	f.Y.Tick.Marker = plot.ConstantTicks{
+		{Value: 0, Label: "0 %"}, {Value: nines(50), Label: "50 %"}, {Value: nines(90), Label: "90 %"},
+		{Value: nines(99), Label: "99 %"}, {Value: nines(99.9), Label: "99.9 %"}, {Value: nines(99.99), Label: "99.99 %"},
+	}
+	low, high := math.Inf(1), 0.0
+	for i, p := range points {
+		c := rampColor(i, len(points))
+		xy := cdf(p)
+		low, high = min(low, xy[0].X), max(high, xy[len(xy)-1].X)
+		f.line(xy, c, 1.75)
+		f.label(xy[0].X, 0, formatKm(p.Km)+" km", c, vg.Point{X: 3, Y: 4 + 11*vg.Length(i%2)})
+	}
+	if len(points) == 0 {
+		low, high = 0.1, 10
+	}
+	f.X.Scale = plot.LogScale{}
+	f.X.Min, f.X.Max = low*0.9, high*1.1
+	f.X.Tick.Marker = logTicks(f.X.Min, f.X.Max)
+	return f.svg("Distribution of write latencies")
+}
+
+// nines is 1 for 90 %, 2 for 99 %, 3 for 99.9 %.
+func nines(percent float64) float64 { return -math.Log10(1 - percent/100) }
+
+// cdf gives latency in ms against nines. The slowest write is drawn where its
+// share is, not at infinity.
+func cdf(p *Point) (xy plotter.XYs) {
+	most := 100 * (1 - 0.5/float64(p.latency.TotalCount()))
+	for _, b := range p.latency.CumulativeDistribution() {
+		y := min(nines(min(b.Quantile, most)), 4.1)
+		xy = append(xy, plotter.XY{X: float64(b.ValueAt) / 1e6, Y: y})
+	}
+	return xy
+}
+
+func logTicks(low, high float64) (marks plot.ConstantTicks) {
+	for power := math.Pow(10, math.Floor(math.Log10(low))); power <= high; power *= 10 {
+		for _, factor := range []float64{1, 2, 5} {
+			if v := factor * power; v >= low && v <= high {
+				marks = append(marks, plot.Tick{Value: v, Label: fmt.Sprintf("%.4g", v)})
+			}
+		}
+	}
+	return marks
+}

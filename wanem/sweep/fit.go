@@ -1,0 +1,115 @@
+package sweep
+
+import (
+	"math"
+	"slices"
+
+	"gonum.org/v1/gonum/stat"
+	"gonum.org/v1/gonum/stat/distuv"
+)
+
+// line is y = Intercept + Slope x, fitted by Theil and Sen.
+type line struct {
+	slope, intercept float64
+	slopeCI          Interval
+	r2               float64
+}
+
+func (l line) at(x float64) float64 { return l.intercept + l.slope*x }
+
+// theilSen fits a line through points of which at least two differ in x. The
+// slope is the median of those of all pairs; the intercept the median of what
+// is left at each point.
+func theilSen(x, y []float64) line {
+	var slopes []float64
+	for i := range x {
+		for j := range i {
+			if x[i] != x[j] {
+				slopes = append(slopes, (y[i]-y[j])/(x[i]-x[j]))
+			}
+		}
+	}
+	slices.Sort(slopes)
+	l := line{slope: median(slopes), slopeCI: senInterval(slopes, x)}
+	rest := make([]float64, len(x))
+	for i := range x {
+		rest[i] = y[i] - l.slope*x[i]
+	}
+	slices.Sort(rest)
+	l.intercept = median(rest)
+	l.r2 = stat.RSquared(x, y, nil, l.intercept, l.slope)
+	return l
+}
+
+// senInterval takes the slopes at the ranks (N ± C) / 2 of the N sorted ones,
+// where C is the normal quantile times the deviation of Kendall's S under no
+// trend, corrected for ties in x (Sen 1968, equation 2.6).
+func senInterval(slopes, x []float64) Interval {
+	n := float64(len(x))
+	variance := n * (n - 1) * (2*n + 5)
+	for _, ties := range tieSizes(x) {
+		variance -= ties * (ties - 1) * (2*ties + 5)
+	}
+	z := distuv.UnitNormal.Quantile((1 + confidence) / 2)
+	c := z * math.Sqrt(variance/18)
+	low := int(math.Floor((float64(len(slopes)) - c) / 2))
+	high := int(math.Ceil((float64(len(slopes)) + c) / 2))
+	if low < 0 || high >= len(slopes) { // too few points to bound it
+		return Interval{math.Inf(-1), math.Inf(1)}
+	}
+	return Interval{slopes[low], slopes[high]}
+}
+
+func tieSizes(x []float64) (sizes []float64) {
+	count := map[float64]float64{}
+	for _, v := range x {
+		count[v]++
+	}
+	for _, n := range count {
+		sizes = append(sizes, n)
+	}
+	return sizes
+}
+
+func median(sorted []float64) float64 {
+	n := len(sorted)
+	if n == 0 {
+		return math.NaN()
+	}
+	return (sorted[(n-1)/2] + sorted[n/2]) / 2
+}
+
+// Fit is how the median latency grows with distance, over the good trials.
+type Fit struct {
+	// RoundTrips is the slope against the achieved RTT: 1 means that a write
+	// waits for one round trip.
+	RoundTrips   float64
+	RoundTripsCI Interval
+	// RoundTripsNominal is the slope against km over what the profile says a
+	// km costs, so it also holds the emulator's error.
+	RoundTripsNominal float64
+	USPerKm           float64
+	USPerKmCI         Interval
+	InterceptUS       float64 // at 0 km
+	R2                float64 // of the line against achieved RTT
+	Trials            int     // that it was fitted to
+	OK                bool    // false: fewer than two distances were measured well
+}
+
+func newFit(c Config, trials []*Trial) Fit {
+	good := goodTrials(trials)
+	var km, rtt, p50 []float64
+	for _, t := range good {
+		km, rtt, p50 = append(km, t.Km), append(rtt, t.rttUS()), append(p50, t.P50US)
+	}
+	if len(distances(km)) < 2 {
+		return Fit{Trials: len(good)}
+	}
+	byRTT, byKm := theilSen(rtt, p50), theilSen(km, p50)
+	return Fit{
+		RoundTrips: byRTT.slope, RoundTripsCI: byRTT.slopeCI, R2: byRTT.r2,
+		RoundTripsNominal: byKm.slope / c.rttPerKm(),
+		USPerKm:           byKm.slope, USPerKmCI: byKm.slopeCI, InterceptUS: byKm.intercept,
+		Trials: len(good), OK: true,
+	}
+}

@@ -1,0 +1,63 @@
+package sweep
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+	"golang.org/x/term"
+)
+
+// progress tells how far a sweep is: a bar on a terminal, else a line a trial.
+type progress struct {
+	out         io.Writer
+	start       time.Time
+	done, total int
+	bars        *mpb.Progress
+	bar         *mpb.Bar // nil: lines
+}
+
+// newProgress is for the trials that are open; all counts earlier ones too.
+func newProgress(out io.Writer, open, all int) *progress {
+	if out == nil {
+		out = io.Discard
+	}
+	p := &progress{out: out, start: time.Now(), total: open}
+	if open < all {
+		fmt.Fprintf(out, "%d of %d trials were measured earlier\n", all-open, all)
+	}
+	if f, ok := out.(*os.File); ok && term.IsTerminal(int(f.Fd())) && open > 0 {
+		p.bars = mpb.New(mpb.WithOutput(out), mpb.WithWidth(64))
+		p.bar = p.bars.AddBar(int64(open),
+			mpb.PrependDecorators(decor.CountersNoUnit("trial %d of %d ")),
+			mpb.AppendDecorators(decor.Percentage(), decor.Name("  ETA "), decor.AverageETA(decor.ET_STYLE_GO)))
+	}
+	return p
+}
+
+func (p *progress) finished(t *Trial) {
+	p.done++
+	if p.bar != nil {
+		p.bar.Increment()
+		return
+	}
+	label := string(t.Fidelity)
+	if t.Why != "" {
+		label += " (" + t.Why + ")"
+	}
+	left := time.Since(p.start) / time.Duration(p.done) * time.Duration(p.total-p.done)
+	fmt.Fprintf(p.out, "%2d/%d  %5s km  RTT %6.0f us (wanted %6.0f)  p50 %6.0f us  p99 %6.0f us  %7.0f IOPS  link %s  ETA %v\n",
+		p.done, p.total, formatKm(t.Km), t.rttUS(), t.RTTWantUS, t.P50US, t.P99US, t.IOPS, label, left.Round(time.Second))
+}
+
+// stop leaves the bar as it is and waits for its goroutine.
+func (p *progress) stop() {
+	if p.bar == nil {
+		return
+	}
+	p.bar.Abort(false) // no effect on a bar that is complete
+	p.bars.Wait()
+}

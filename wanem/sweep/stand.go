@@ -1,0 +1,72 @@
+package sweep
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"lockstep/wanem"
+)
+
+// Device is a mirrored volume as its user sees it. ReadAt and WriteAt may be
+// called concurrently; Close makes calls in progress return with an error.
+type Device interface {
+	io.ReaderAt
+	io.WriterAt
+	io.Closer
+	Flush() error
+	Size() int64
+}
+
+// Stand is what an experiment runs on: two sites, the link between them, and a
+// volume that is mirrored across it. One goroutine calls it.
+type Stand interface {
+	// SetLink makes the path between the sites behave as the link says.
+	SetLink(context.Context, wanem.Link) error
+	// MeasureRTT sends n probes over the idle link.
+	MeasureRTT(ctx context.Context, n int) (RTT, error)
+	// Drops counts the packets that the link has dropped since SetLink.
+	Drops() (uint64, error)
+	// Open gives the volume with everything on the way new: processes and
+	// connections. The device before must be closed.
+	Open(context.Context) (Device, error)
+	// URI names the open volume for fio.
+	URI() string
+	// Compare stops the volume and compares the replicas byte for byte.
+	Compare(context.Context) (Comparison, error)
+	// Facts says what the stand is made of. They end up in the report.
+	Facts() Facts
+}
+
+// RTT is the round trip time of a number of probes.
+type RTT struct {
+	Median, P99, Min time.Duration
+}
+
+// Comparison is the outcome of comparing the replicas.
+type Comparison struct {
+	Bytes     int64 // compared on each
+	Identical bool
+	// FirstDifference is the offset of the first byte that differs, -1 if none.
+	FirstDifference int64
+}
+
+func (c Comparison) err() error {
+	if c.Identical {
+		return nil
+	}
+	return fmt.Errorf("compare the replicas: they differ from offset %d on: this is a fault of the mirror, keep both files and report it", c.FirstDifference)
+}
+
+// Facts describes a stand. Parameters belong to the experiment: a sweep is
+// resumed only if they are the same.
+type Facts struct {
+	Backend    string            `json:"backend"`     // netem, tun, ...
+	BackendWhy string            `json:"backend_why"` // why this one
+	Congestion string            `json:"congestion_control"`
+	Sysctls    map[string]string `json:"sysctls"`
+	Version    string            `json:"version"` // of what is measured, with its commit
+	Commands   []string          `json:"commands"`
+	Parameters map[string]string `json:"parameters"`
+}

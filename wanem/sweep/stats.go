@@ -1,0 +1,122 @@
+package sweep
+
+import (
+	"encoding/json"
+	"math"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+	"gonum.org/v1/gonum/stat"
+	"gonum.org/v1/gonum/stat/distuv"
+)
+
+// confidence is the level of every interval.
+const confidence = 0.95
+
+// Interval is a two-sided 95 % confidence interval. It is infinite where the
+// data do not bound the value, which JSON shows as null.
+type Interval struct{ Low, High float64 }
+
+// MarshalJSON gives [low, high].
+func (i Interval) MarshalJSON() ([]byte, error) {
+	return json.Marshal([2]*float64{finite(i.Low), finite(i.High)})
+}
+
+func finite(f float64) *float64 {
+	if math.IsInf(f, 0) || math.IsNaN(f) {
+		return nil
+	}
+	return &f
+}
+
+// Half is half of the interval: the ± of a symmetric one.
+func (i Interval) Half() float64 { return (i.High - i.Low) / 2 }
+
+// meanInterval is Student's t interval of the mean of independent values.
+func meanInterval(values []float64) (mean float64, ci Interval) {
+	mean, sd := stat.MeanStdDev(values, nil)
+	if len(values) < 2 {
+		return mean, Interval{math.Inf(-1), math.Inf(1)}
+	}
+	freedom := float64(len(values) - 1)
+	t := distuv.StudentsT{Mu: 0, Sigma: 1, Nu: freedom}.Quantile((1 + confidence) / 2)
+	half := t * stat.StdErr(sd, float64(len(values)))
+	return mean, Interval{mean - half, mean + half}
+}
+
+// Point is what is known about one distance: its good trials taken together,
+// or all of them where none is good.
+type Point struct {
+	Km        float64 `json:"km"`
+	RTTWantUS float64 `json:"rtt_want_us"`
+	RTTGotUS  float64 `json:"rtt_got_us"`
+	P50US     float64 `json:"p50_us"`
+	P90US     float64 `json:"p90_us"`
+	P99US     float64 `json:"p99_us"`
+	P999US    float64 `json:"p99_9_us"`
+	P9999US   float64 `json:"p99_99_us"`
+	MaxUS     float64 `json:"max_us"`
+	MeanUS    float64 `json:"mean_us"`
+	IOPS      float64 `json:"iops"`
+
+	P50CI  Interval `json:"p50_ci95_us"` // of the repeats' medians
+	P99CI  Interval `json:"p99_ci95_us"`
+	MeanCI Interval `json:"mean_ci95_us"`
+	IOPSCI Interval `json:"iops_ci95"`
+
+	Writes   int64    `json:"writes"`
+	Verified int64    `json:"verified_blocks"`
+	Drops    uint64   `json:"drops"`
+	Fidelity Fidelity `json:"fidelity"`
+	Why      string   `json:"why,omitempty"`
+	Trials   int      `json:"trials"`   // that the figures are from
+	LeftOut  int      `json:"left_out"` // trials whose link was not as wanted
+	Probes   []Probe  `json:"probes,omitempty"`
+
+	latency *hdrhistogram.Histogram
+}
+
+// newPoint takes the trials of one distance together.
+func newPoint(trials []*Trial) *Point {
+	good := goodTrials(trials)
+	p := &Point{Km: trials[0].Km, RTTWantUS: trials[0].RTTWantUS, Fidelity: OK, LeftOut: len(trials) - len(good)}
+	if len(good) == 0 {
+		p.Fidelity, p.Why = trials[0].Fidelity, trials[0].Why
+		good = trials
+	}
+	p.Trials, p.latency = len(good), newHistogram()
+	var rtt, p50, p99, mean, iops []float64
+	for _, t := range good {
+		p.latency.Merge(t.latency)
+		rtt, iops = append(rtt, t.rttUS()), append(iops, t.IOPS)
+		p50, p99, mean = append(p50, t.P50US), append(p99, t.P99US), append(mean, t.MeanUS)
+		p.Writes += t.Writes
+	}
+	for _, t := range trials {
+		p.Verified += t.Verified
+		p.Drops += t.Drops
+		p.Probes = append(p.Probes, t.Probes...)
+	}
+	p.RTTGotUS = stat.Mean(rtt, nil)
+	p.IOPS, p.IOPSCI = meanInterval(iops)
+	_, p.P50CI = meanInterval(p50)
+	_, p.P99CI = meanInterval(p99)
+	_, p.MeanCI = meanInterval(mean)
+	p.setPercentiles()
+	return p
+}
+
+func (p *Point) setPercentiles() {
+	p.P50US, p.P90US = percentile(p.latency, 50), percentile(p.latency, 90)
+	p.P99US, p.P999US = percentile(p.latency, 99), percentile(p.latency, 99.9)
+	p.P9999US = percentile(p.latency, 99.99)
+	p.MaxUS, p.MeanUS = float64(p.latency.Max())/1000, p.latency.Mean()/1000
+}
+
+func goodTrials(trials []*Trial) (good []*Trial) {
+	for _, t := range trials {
+		if t.Fidelity == OK {
+			good = append(good, t)
+		}
+	}
+	return good
+}

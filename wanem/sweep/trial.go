@@ -1,0 +1,170 @@
+package sweep
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+)
+
+// setUp bounds what a trial needs beside warm-up, load, rest and probes.
+const setUp = 60 * time.Second
+
+// Trial is one distance measured once: the content of its file.
+type Trial struct {
+	Km          float64  `json:"km"`
+	Repeat      int      `json:"repeat"`
+	Seed        uint64   `json:"seed"`
+	Began       string   `json:"began"` // RFC 3339
+	RTTWantUS   float64  `json:"rtt_want_us"`
+	RTTBeforeUS float64  `json:"rtt_before_us"` // medians
+	RTTAfterUS  float64  `json:"rtt_after_us"`
+	Drops       uint64   `json:"drops"`
+	Fidelity    Fidelity `json:"fidelity"`
+	Why         string   `json:"why,omitempty"`
+	Writes      int64    `json:"writes"`
+	Late        int64    `json:"late"`
+	IOPS        float64  `json:"iops"`
+	P50US       float64  `json:"p50_us"`
+	P99US       float64  `json:"p99_us"`
+	MeanUS      float64  `json:"mean_us"`
+	// Verified is the number of blocks that were read back and compared.
+	Verified int64   `json:"verified"`
+	Probes   []Probe `json:"probes,omitempty"`
+	// Histogram is of latencies in ns: HdrHistogram V2, compressed, base64.
+	Histogram string `json:"histogram"`
+
+	latency *hdrhistogram.Histogram
+}
+
+// rttUS is the achieved RTT that the trial's latency is held against.
+func (t *Trial) rttUS() float64 { return (t.RTTBeforeUS + t.RTTAfterUS) / 2 }
+
+func (t *Trial) setLatency(m measured) error {
+	encoded, err := m.latency.Encode(hdrhistogram.V2CompressedEncodingCookieBase)
+	if err != nil {
+		return fmt.Errorf("encode the histogram: %w", err)
+	}
+	t.latency = m.latency
+	t.Histogram = base64.StdEncoding.EncodeToString(encoded)
+	t.Writes, t.Late, t.IOPS = m.latency.TotalCount(), m.late, m.iops()
+	t.P50US, t.P99US = percentile(m.latency, 50), percentile(m.latency, 99)
+	t.MeanUS = m.latency.Mean() / 1000
+	return nil
+}
+
+func (t *Trial) decodeLatency() error {
+	encoded, err := base64.StdEncoding.DecodeString(t.Histogram)
+	if err != nil {
+		return fmt.Errorf("decode the histogram: %w", err)
+	}
+	t.latency, err = hdrhistogram.Decode(encoded)
+	if err != nil {
+		return fmt.Errorf("decode the histogram: %w", err)
+	}
+	return nil
+}
+
+// percentile returns microseconds.
+func percentile(h *hdrhistogram.Histogram, p float64) float64 {
+	return float64(h.ValueAtPercentile(p)) / 1000
+}
+
+// probesOf is the number of RTT probes that take about a fifth of a second.
+func probesOf(rtt time.Duration) int {
+	const atMost, atLeast = 50, 5
+	return int(min(atMost, max(atLeast, 200*time.Millisecond/max(rtt, time.Microsecond))))
+}
+
+// run measures one trial. It fills in what it learns.
+func (t *Trial) run(ctx context.Context, c Config, stand Stand) error {
+	limit := setUp + c.WarmUp + c.Duration + grace + 2*c.Idle
+	ctx, cancel := context.WithTimeoutCause(ctx, limit,
+		fmt.Errorf("no end after %v: the volume or the link hangs; the logs may say why", limit))
+	defer cancel()
+	link := c.link(t.Km)
+	t.Began, t.RTTWantUS = time.Now().Format(time.RFC3339), micros(link.RTT())
+	if err := stand.SetLink(ctx, link); err != nil {
+		return fmt.Errorf("set the link: %w", err)
+	}
+	n := probesOf(link.RTT())
+	before, err := stand.MeasureRTT(ctx, n)
+	if err != nil {
+		return fmt.Errorf("measure RTT before the load: %w", err)
+	}
+	if t.Repeat == 0 && c.Idle > 0 {
+		if err := t.probe(ctx, c, stand); err != nil {
+			return err
+		}
+	}
+	if err := t.load(ctx, c, stand); err != nil {
+		return err
+	}
+	after, err := stand.MeasureRTT(ctx, n)
+	if err != nil {
+		return fmt.Errorf("measure RTT after the load: %w", err)
+	}
+	if t.Drops, err = stand.Drops(); err != nil {
+		return fmt.Errorf("read the link's drops: %w", err)
+	}
+	t.RTTBeforeUS, t.RTTAfterUS = micros(before.Median), micros(after.Median)
+	t.judge(link)
+	return nil
+}
+
+// withDevice opens the volume anew, uses it and closes it.
+func withDevice(ctx context.Context, stand Stand, use func(Device) error) error {
+	dev, err := stand.Open(ctx)
+	if err != nil {
+		return fmt.Errorf("open the volume: %w", err)
+	}
+	err = use(dev)
+	if ctx.Err() != nil { // whatever failed, failed because of that
+		err = context.Cause(ctx)
+	}
+	if closing := dev.Close(); err == nil && closing != nil {
+		err = fmt.Errorf("close the volume: %w", closing)
+	}
+	return err
+}
+
+func (t *Trial) probe(ctx context.Context, c Config, stand Stand) error {
+	for _, size := range probeSizes {
+		err := withDevice(ctx, stand, func(dev Device) error {
+			probe, err := runProbe(ctx, dev, t.Seed, size, c.Idle)
+			t.Probes = append(t.Probes, probe)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("probe of cold and idle writes: %w", err)
+		}
+	}
+	return nil
+}
+
+func (t *Trial) load(ctx context.Context, c Config, stand Stand) error {
+	return withDevice(ctx, stand, func(dev Device) error {
+		if c.Workload != Builtin {
+			m, err := runFio(ctx, c, stand.URI())
+			if err != nil {
+				return err
+			}
+			return t.setLatency(m)
+		}
+		ledger, err := newLedger(t.Seed, dev.Size(), c.BlockSize, c.QueueDepth)
+		if err != nil {
+			return err
+		}
+		l := &load{dev: dev, ledger: ledger, rate: c.Rate, warmUp: c.WarmUp, duration: c.Duration, sleep: sleep}
+		m, err := l.run(ctx)
+		if err != nil {
+			return err
+		}
+		if t.Verified, err = ledger.check(ctx, dev); err != nil {
+			return err
+		}
+		return t.setLatency(m)
+	})
+}

@@ -66,7 +66,7 @@ func newFigure(x, y string) *figure {
 		axis.LineStyle.Width = 0
 		axis.Tick.LineStyle.Width = 0
 		axis.Tick.Length = 4
-		axis.Padding = 0
+		axis.Padding = 4
 	}
 	grid := plotter.NewGrid()
 	grid.Vertical.Width = 0
@@ -120,12 +120,10 @@ func (f *figure) band(low, high plotter.XYs, c color.NRGBA) {
 	}
 }
 
-// bars draws an interval at each x.
-func (f *figure) bars(x []float64, intervals []Interval, c color.Color) {
-	for i, v := range intervals {
-		if finite(v.Low) != nil && finite(v.High) != nil {
-			f.line(plotter.XYs{{X: x[i], Y: v.Low}, {X: x[i], Y: v.High}}, c, 1.5)
-		}
+// bar draws an interval at x, as far as it is within the figure.
+func (f *figure) bar(x float64, v Interval, c color.Color) {
+	if v.bounded() {
+		f.line(plotter.XYs{{X: x, Y: max(v.Low, f.Y.Min)}, {X: x, Y: min(v.High, f.Y.Max)}}, c, 1.5)
 	}
 }
 
@@ -190,10 +188,12 @@ func niceStep(v float64) float64 {
 	return 10 * power
 }
 
-func plain(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
+// plain has no more digits than float arithmetic leaves true.
+func plain(v float64) string { return strconv.FormatFloat(v, 'g', 6, 64) }
 
+// grouped is a whole number with thin spaces between thousands.
 func grouped(v float64) string {
-	s := strconv.FormatFloat(v, 'f', 0, 64)
+	s := strconv.FormatFloat(math.Round(v)+0, 'f', 0, 64) // +0: no "-0"
 	for i := len(s) - 3; i > 0; i -= 3 {
 		s = s[:i] + "\u2009" + s[i:]
 	}

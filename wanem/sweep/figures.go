@@ -138,32 +138,30 @@ func (r *Report) budgetLines(f *figure, last, top, scale float64) {
 
 // iopsFigure is writes per second against km with the interval over repeats.
 func (r *Report) iopsFigure() (template.HTML, error) {
-	f := newFigure("distance, km", "writes per second")
+	f := newFigure("distance, km", "writes per second (logarithmic)")
 	points := r.okPoints()
 	last := r.Points[len(r.Points)-1].Km
-	top := 1.0
-	var km []float64
-	var intervals []Interval
+	low, high := math.Inf(1), 0.0
 	for _, p := range points {
-		top = max(top, p.IOPS*1.1)
-		km, intervals = append(km, p.Km), append(intervals, p.IOPSCI)
+		low, high = min(low, p.IOPS/1.5), max(high, p.IOPS*1.5)
 	}
-	f.X.Min, f.X.Max, f.Y.Min, f.Y.Max = 0, last*1.03, 0, top
+	if len(points) == 0 {
+		low, high = 1, 1000
+	}
+	f.Y.Scale = plot.LogScale{}
+	f.X.Min, f.X.Max, f.Y.Min, f.Y.Max = 0, last*(1+room), low, high
+	for _, p := range points {
+		f.bar(p.Km, p.IOPSCI, medianColor)
+	}
 	if xy := series(points, 1, func(p *Point) float64 { return p.IOPS }); len(xy) > 0 {
-		f.bars(km, clip(intervals, top), medianColor)
 		f.line(xy, medianColor, 2.25)
 		f.dots(xy, medianColor, 3, draw.CircleGlyph{})
+		for _, at := range xy {
+			f.label(at.X, at.Y, grouped(at.Y), medianColor, vg.Point{X: 6, Y: 4})
+		}
 	}
-	f.X.Tick.Marker, f.Y.Tick.Marker = ticks(last, plain), ticks(top, grouped)
+	f.X.Tick.Marker, f.Y.Tick.Marker = ticks(last, plain), logTicks(low, high, grouped)
 	return f.svg("Writes per second against distance")
-}
-
-// clip keeps bars within the figure.
-func clip(intervals []Interval, top float64) (clipped []Interval) {
-	for _, v := range intervals {
-		clipped = append(clipped, Interval{max(v.Low, 0), min(v.High, top)})
-	}
-	return clipped
 }
 
 // cdfFigure is the share of writes that are at least as fast, for each
@@ -171,7 +169,7 @@ func clip(intervals []Interval, top float64) (clipped []Interval) {
 func (r *Report) cdfFigure() (template.HTML, error) {
 	f := newFigure("write latency, ms (logarithmic)", "share of writes at least as fast")
 	points := r.okPoints()
-	f.Y.Min, f.Y.Max = 0, 4.1
+	f.Y.Min, f.Y.Max = 0, mostNines*1.08
 	f.Y.Tick.Marker = plot.ConstantTicks{
 		{Value: 0, Label: "0 %"}, {Value: nines(50), Label: "50 %"}, {Value: nines(90), Label: "90 %"},
 		{Value: nines(99), Label: "99 %"}, {Value: nines(99.9), Label: "99.9 %"}, {Value: nines(99.99), Label: "99.99 %"},
@@ -182,16 +180,20 @@ func (r *Report) cdfFigure() (template.HTML, error) {
 		xy := cdf(p)
 		low, high = min(low, xy[0].X), max(high, xy[len(xy)-1].X)
 		f.line(xy, c, 1.75)
-		f.label(xy[0].X, 0, formatKm(p.Km)+" km", c, vg.Point{X: 3, Y: 4 + 11*vg.Length(i%2)})
+		end := xy[len(xy)-1]
+		f.label(end.X, end.Y, formatKm(p.Km)+" km", c, vg.Point{X: -14, Y: 4})
 	}
 	if len(points) == 0 {
 		low, high = 0.1, 10
 	}
 	f.X.Scale = plot.LogScale{}
-	f.X.Min, f.X.Max = low*0.9, high*1.1
-	f.X.Tick.Marker = logTicks(f.X.Min, f.X.Max)
+	f.X.Min, f.X.Max = low*0.85, high*1.25
+	f.X.Tick.Marker = logTicks(f.X.Min, f.X.Max, plain)
 	return f.svg("Distribution of write latencies")
 }
+
+// mostNines is where the axis of the CDF ends: a little above 99.99 %.
+const mostNines = 4.1
 
 // nines is 1 for 90 %, 2 for 99 %, 3 for 99.9 %.
 func nines(percent float64) float64 { return -math.Log10(1 - percent/100) }
@@ -201,17 +203,17 @@ func nines(percent float64) float64 { return -math.Log10(1 - percent/100) }
 func cdf(p *Point) (xy plotter.XYs) {
 	most := 100 * (1 - 0.5/float64(p.latency.TotalCount()))
 	for _, b := range p.latency.CumulativeDistribution() {
-		y := min(nines(min(b.Quantile, most)), 4.1)
+		y := min(nines(min(b.Quantile, most)), mostNines)
 		xy = append(xy, plotter.XY{X: float64(b.ValueAt) / 1e6, Y: y})
 	}
 	return xy
 }
 
-func logTicks(low, high float64) (marks plot.ConstantTicks) {
+func logTicks(low, high float64, format func(float64) string) (marks plot.ConstantTicks) {
 	for power := math.Pow(10, math.Floor(math.Log10(low))); power <= high; power *= 10 {
 		for _, factor := range []float64{1, 2, 5} {
 			if v := factor * power; v >= low && v <= high {
-				marks = append(marks, plot.Tick{Value: v, Label: fmt.Sprintf("%.4g", v)})
+				marks = append(marks, plot.Tick{Value: v, Label: format(v)})
 			}
 		}
 	}

@@ -36,7 +36,7 @@ type condition struct{ Name, Value string }
 func (r *Report) html() ([]byte, error) {
 	data := pageData{
 		Report: r, Fit: r.fit, Integrity: r.integrity(),
-		Title:      r.config.what() + " writes over " + r.config.profileName(),
+		Title:      r.config.what() + " over " + r.config.profileName(),
 		Conditions: r.conditions(), Missed: r.missedTrials(),
 	}
 	for _, p := range r.Points {

@@ -16,6 +16,8 @@ const confidence = 0.95
 // data do not bound the value, which JSON shows as null.
 type Interval struct{ Low, High float64 }
 
+func (i Interval) bounded() bool { return finite(i.Low) != nil && finite(i.High) != nil }
+
 // MarshalJSON gives [low, high].
 func (i Interval) MarshalJSON() ([]byte, error) {
 	return json.Marshal([2]*float64{finite(i.Low), finite(i.High)})
@@ -28,8 +30,7 @@ func finite(f float64) *float64 {
 	return &f
 }
 
-// Half is half of the interval: the ± of a symmetric one.
-func (i Interval) Half() float64 { return (i.High - i.Low) / 2 }
+func (i Interval) half() float64 { return (i.High - i.Low) / 2 }
 
 // meanInterval is Student's t interval of the mean of independent values.
 func meanInterval(values []float64) (mean float64, ci Interval) {

@@ -16,10 +16,10 @@ func (r *Report) answer() string {
 		return "No answer: fewer than two distances were measured on a link that was as wanted."
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "A %s write takes %.2f round trips (95%% interval %s), so its median grows by %.2f us per km of %s from %.0f us at 0 km",
+	fmt.Fprintf(&b, "A %s takes %.2f round trips (95%% interval %s): its median grows by %.2f us per km of %s from %.0f us at 0 km",
 		r.config.what(), r.fit.RoundTrips, r.fit.RoundTripsCI, r.fit.USPerKm, r.config.Profile.Kind, r.fit.InterceptUS)
 	for i, l := range r.Limits {
-		sep := ";"
+		sep := ","
 		if i == 0 {
 			sep = "; p99 crosses"
 		}
@@ -30,10 +30,18 @@ func (r *Report) answer() string {
 
 // String gives "0.98 to 1.02".
 func (i Interval) String() string {
-	if finite(i.Low) == nil || finite(i.High) == nil {
+	if !i.bounded() {
 		return "unbounded"
 	}
 	return fmt.Sprintf("%.2f to %.2f", i.Low, i.High)
+}
+
+// PlusMinus is half of the interval for a table, "-" if it is unbounded.
+func (i Interval) PlusMinus() string {
+	if !i.bounded() {
+		return "-"
+	}
+	return strconv.FormatFloat(i.half(), 'f', 0, 64)
 }
 
 func (l Limit) phrase() string {
@@ -42,7 +50,7 @@ func (l Limit) phrase() string {
 	case Interpolated:
 		return fmt.Sprintf("%s at %.0f km", budget, l.Km)
 	case Extrapolated:
-		return fmt.Sprintf("%s at about %.0f km, %s", budget, l.Km, l.How)
+		return fmt.Sprintf("%s at about %.0f km %s", budget, l.Km, l.How)
 	case Never:
 		return fmt.Sprintf("%s already at the shortest distance", budget)
 	}
@@ -62,16 +70,16 @@ func limitKm(km float64, how string) string {
 	return how
 }
 
-// what names the load: "4 KiB (queue depth 1)".
+// what names the load: "4 KiB write at queue depth 1".
 func (c Config) what() string {
 	if c.jobFile() {
-		return "job-file"
+		return "write of " + c.Workload
 	}
-	load := fmt.Sprintf("%s (queue depth %d", formatBytes(int64(c.BlockSize)), c.QueueDepth)
+	load := fmt.Sprintf("%s write at queue depth %d", formatBytes(int64(c.BlockSize)), c.QueueDepth)
 	if c.Rate > 0 {
-		load += fmt.Sprintf(", %g writes/s", c.Rate)
+		load += fmt.Sprintf(" and %g writes/s", c.Rate)
 	}
-	return load + ")"
+	return load
 }
 
 func formatBytes(n int64) string {
@@ -100,8 +108,8 @@ func (r *Report) WriteText(w io.Writer) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(table, "km\tRTT wanted\tgot\tp50 us\t± 95%\tp99 us\tp99.9 us\tmax us\tIOPS\twrites\tlink\t")
 	for _, p := range r.Points {
-		fmt.Fprintf(table, "%s\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%d\t%s\t\n",
-			formatKm(p.Km), p.RTTWantUS, p.RTTGotUS, p.P50US, p.P50CI.Half(), p.P99US, p.P999US, p.MaxUS, p.IOPS, p.Writes, p.Verdict())
+		fmt.Fprintf(table, "%s\t%.0f\t%.0f\t%.0f\t%s\t%.0f\t%.0f\t%.0f\t%.0f\t%d\t%s\t\n",
+			formatKm(p.Km), p.RTTWantUS, p.RTTGotUS, p.P50US, p.P50CI.PlusMinus(), p.P99US, p.P999US, p.MaxUS, p.IOPS, p.Writes, p.Verdict())
 	}
 	table.Flush()
 	r.writeProbes(w)
@@ -164,6 +172,14 @@ func (r *Report) integrity() string {
 	return text + "."
 }
 
+// csvNumber leaves the field of an unbounded value empty.
+func csvNumber(v float64) string {
+	if finite(v) == nil {
+		return ""
+	}
+	return strconv.FormatFloat(v, 'f', 3, 64)
+}
+
 func (r *Report) csv() ([]byte, error) {
 	var b bytes.Buffer
 	w := csv.NewWriter(&b)
@@ -173,7 +189,7 @@ func (r *Report) csv() ([]byte, error) {
 		row := []string{formatKm(p.Km)}
 		for _, v := range []float64{p.RTTWantUS, p.RTTGotUS, p.P50US, p.P90US, p.P99US, p.P999US, p.P9999US, p.MaxUS, p.MeanUS,
 			p.IOPS, p.P50CI.Low, p.P50CI.High, p.P99CI.Low, p.P99CI.High} {
-			row = append(row, strconv.FormatFloat(v, 'f', 3, 64))
+			row = append(row, csvNumber(v))
 		}
 		row = append(row, strconv.FormatInt(p.Writes, 10), strconv.FormatUint(p.Drops, 10),
 			strconv.Itoa(p.Trials), strconv.Itoa(p.LeftOut), string(p.Fidelity))

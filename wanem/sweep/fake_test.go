@@ -1,0 +1,136 @@
+package sweep
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"lockstep/wanem"
+)
+
+// fakeDevice is a volume in memory whose writes take the link's round trip
+// and a little more, as a mirror's do.
+type fakeDevice struct {
+	mu     sync.Mutex
+	data   []byte
+	closed chan struct{}
+	close  sync.Once
+
+	delay   func() time.Duration // of one write
+	corrupt int64                // the write to this offset goes wrong; -1: none
+	fail    error                // of every write
+}
+
+func newFakeDevice(size int, delay func() time.Duration) *fakeDevice {
+	return &fakeDevice{data: make([]byte, size), closed: make(chan struct{}), delay: delay, corrupt: -1}
+}
+
+func (d *fakeDevice) ReadAt(p []byte, off int64) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return copy(p, d.data[off:]), nil
+}
+
+func (d *fakeDevice) WriteAt(p []byte, off int64) (int, error) {
+	if d.fail != nil {
+		return 0, d.fail
+	}
+	if delay := d.delay(); delay > 0 {
+		select {
+		case <-time.After(delay):
+		case <-d.closed:
+			return 0, errors.New("device closed")
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := copy(d.data[off:], p)
+	if d.corrupt >= off && d.corrupt < off+int64(len(p)) {
+		d.data[d.corrupt] ^= 1
+	}
+	return n, nil
+}
+
+func (d *fakeDevice) Flush() error { return nil }
+func (d *fakeDevice) Size() int64  { return int64(len(d.data)) }
+func (d *fakeDevice) Close() error {
+	d.close.Do(func() { close(d.closed) })
+	return nil
+}
+
+// fakeStand is a stand whose link is exact unless it is told otherwise.
+type fakeStand struct {
+	size     int
+	overhead time.Duration
+	link     wanem.Link
+	links    []wanem.Distance // as they were set
+
+	rttError  func(wanem.Link) time.Duration // added to what is measured
+	drops     uint64
+	corrupt   int64
+	differ    bool
+	setLink   func() error // called by SetLink
+	jitter    *rand.Rand
+	different string // a parameter
+}
+
+func newFakeStand() *fakeStand {
+	return &fakeStand{size: 4 << 20, overhead: 100 * time.Microsecond, corrupt: -1, jitter: rand.New(rand.NewPCG(1, 2))}
+}
+
+func (s *fakeStand) SetLink(_ context.Context, link wanem.Link) error {
+	s.link = link
+	s.links = append(s.links, link.Distance)
+	if s.setLink != nil {
+		return s.setLink()
+	}
+	return nil
+}
+
+func (s *fakeStand) MeasureRTT(context.Context, int) (RTT, error) {
+	rtt := s.link.RTT()
+	if s.rttError != nil {
+		rtt += s.rttError(s.link)
+	}
+	return RTT{Median: rtt, P99: rtt, Min: rtt}, nil
+}
+
+func (s *fakeStand) Drops() (uint64, error) { return s.drops, nil }
+
+func (s *fakeStand) Open(context.Context) (Device, error) {
+	rtt, overhead := s.link.RTT(), s.overhead
+	d := newFakeDevice(s.size, func() time.Duration {
+		// Exponential noise: a median and a tail, as real ones have.
+		return rtt + overhead + time.Duration(s.jitter.ExpFloat64()*float64(20*time.Microsecond))
+	})
+	d.corrupt = s.corrupt
+	return d, nil
+}
+
+func (s *fakeStand) URI() string { return "nbd+unix:///?socket=/nowhere" }
+
+func (s *fakeStand) Compare(context.Context) (Comparison, error) {
+	if s.differ {
+		return Comparison{Bytes: int64(s.size), FirstDifference: 4711}, nil
+	}
+	return Comparison{Bytes: int64(s.size), Identical: true, FirstDifference: -1}, nil
+}
+
+func (s *fakeStand) Facts() Facts {
+	return Facts{
+		Backend: "fake", BackendWhy: "a test", Congestion: "none", Version: "test",
+		Parameters: map[string]string{"size": "4MiB", "ack": s.different},
+		Sysctls:    map[string]string{"net.ipv4.tcp_slow_start_after_idle": "0"},
+	}
+}
+
+func testConfig(out string) Config {
+	return Config{
+		Km: []float64{0, 100, 500, 50}, Workload: Builtin, BlockSize: 4096, QueueDepth: 1,
+		WarmUp: 20 * time.Millisecond, Duration: 400 * time.Millisecond, Repeats: 3, Idle: 3 * time.Second,
+		Budgets: []time.Duration{time.Millisecond, 2 * time.Millisecond, 10 * time.Millisecond},
+		Seed:    42, Out: out,
+	}
+}

@@ -36,19 +36,20 @@ var anything = []string{""}
 // The parts stay apart so that each can be understood, tested and replaced
 // alone. A folder that is missing here is not part of the design.
 var layout = map[string]rule{
-	"cmd/lockstep":   {own: []string{"..."}, others: anything},
-	"nbd":            {others: []string{"github.com/pojntfx/go-nbd", "golang.org/x/sys"}},
-	"nbd/kernel":     {own: []string{"nbd"}, others: anything},
-	"mirror":         {own: []string{"mirror/..."}, others: []string{"golang.org/x/sys"}},
-	"mirror/wire":    {},
-	"mirror/store":   {others: []string{"golang.org/x/sys"}},
-	"mirror/control": {own: []string{"mirror/..."}, others: anything},
-	"mirror/sim":     {own: []string{"mirror/..."}},
-	"wanem":          {},
-	"wanem/netem":    {own: []string{"wanem"}, others: anything},
-	"wanem/tun":      {own: []string{"wanem"}, others: []string{"golang.org/x/sys"}},
-	"wanem/sites":    {own: []string{"wanem/..."}, others: anything},
-	"wanem/sweep":    {own: []string{"wanem/..."}, others: anything},
+	"cmd/lockstep":          {own: []string{"..."}, others: anything},
+	"cmd/lockstep/busypoll": {others: []string{"golang.org/x/sys"}},
+	"nbd":                   {others: []string{"github.com/pojntfx/go-nbd", "golang.org/x/sys"}},
+	"nbd/kernel":            {own: []string{"nbd"}, others: anything},
+	"mirror":                {own: []string{"mirror/..."}, others: []string{"golang.org/x/sys"}},
+	"mirror/wire":           {},
+	"mirror/store":          {others: []string{"golang.org/x/sys"}},
+	"mirror/control":        {own: []string{"mirror/..."}, others: anything},
+	"mirror/sim":            {own: []string{"mirror/..."}},
+	"wanem":                 {},
+	"wanem/netem":           {own: []string{"wanem"}, others: anything},
+	"wanem/tun":             {own: []string{"wanem"}, others: []string{"golang.org/x/sys"}},
+	"wanem/sites":           {own: []string{"wanem/..."}, others: anything},
+	"wanem/sweep":           {own: []string{"wanem/..."}, others: anything},
 }
 
 type source struct {

@@ -18,7 +18,7 @@ import (
 // fioArgs returns fio's arguments. What stands before a job file is a default
 // for its jobs, so the file may leave ioengine and uri out.
 func fioArgs(c Config, uri string) []string {
-	args := []string{"--output-format=json+", "--ioengine=nbd", "--uri=" + uri}
+	args := []string{"--output-format=json+", "--aux-path=" + c.Out, "--ioengine=nbd", "--uri=" + uri}
 	if c.jobFile() {
 		return append(args, c.Workload)
 	}

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// loopbackPair is a pair without a WAN between its sites.
+func loopbackPair(t *testing.T) *pair {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := ln.Addr().String()
+	ln.Close() // the replica takes the port that was free
+	dir := t.TempDir()
+	command := func(args ...string) *exec.Cmd { return lockstepCommand(t, args...) }
+	p := &pair{
+		dir: filepath.Join(dir, "volume"), logs: filepath.Join(dir, "logs"), socket: filepath.Join(dir, "s"),
+		listen: addr, size: 8 << 20, ack: "written", serveCommand: command, replicaCommand: command,
+	}
+	// For tests that end early: the processes of the others are gone by then.
+	t.Cleanup(func() { _ = p.stop(context.Background()) })
+	return p
+}
+
+func TestPairMirrorsAndIsCompared(t *testing.T) {
+	p, ctx := loopbackPair(t), t.Context()
+	want := strings.Repeat("lockstep", 512)
+	for round := range int64(2) { // the second on the files of the first
+		if err := p.start(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := (device{p.client}).WriteAt([]byte(want), round<<20); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.stop(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	same, err := compareFiles(p.primaryFile(), p.replicaFile(), int64(p.size))
+	if err != nil || !same.Identical || same.Bytes != 8<<20 {
+		t.Fatalf("%+v, error %v", same, err)
+	}
+	got, err := os.ReadFile(p.replicaFile())
+	if err != nil || string(got[1<<20:][:len(want)]) != want {
+		t.Errorf("the replica does not hold what was written (error %v)", err)
+	}
+}
+
+func TestPairQuotesAProcessThatDies(t *testing.T) {
+	p := loopbackPair(t)
+	p.ack = "never" // no such contract: serve refuses
+	err := p.start(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "serve ended too early") || !strings.Contains(err.Error(), `"written","durable"`) {
+		t.Errorf("error %v, want what serve said", err)
+	}
+}
+
+func TestPairStartsNotForEver(t *testing.T) {
+	p := loopbackPair(t)
+	p.replicaCommand = func(...string) *exec.Cmd { return exec.Command("sleep", "60") }
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := p.start(ctx); err == nil {
+		t.Error("started without a replica")
+	}
+	if err := p.stop(t.Context()); err == nil || !strings.Contains(err.Error(), "signal: terminated") {
+		t.Errorf("stop: %v", err)
+	}
+}
+
+func TestProcessThatIgnoresSIGTERMIsKilled(t *testing.T) {
+	log := filepath.Join(t.TempDir(), "log")
+	p, err := startProcess("stubborn", log, exec.Command("sh", "-c", `trap "" TERM; echo ready; while :; do sleep 0.01; done`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.awaitOutput(t.Context(), "ready"); err != nil {
+		t.Fatal(err)
+	}
+	err = p.stop(t.Context(), 20*time.Millisecond)
+	if err == nil || !strings.Contains(err.Error(), "was killed") || !strings.Contains(err.Error(), "ready") {
+		t.Errorf("error %v", err)
+	}
+	if err := p.cmd.Process.Signal(syscall.Signal(0)); err == nil {
+		t.Error("it lives on")
+	}
+}
+
+func TestCompareFiles(t *testing.T) {
+	const size = 5 << 20
+	for _, tc := range []struct {
+		name  string
+		a, b  int64 // where a byte is set; -1: nowhere
+		first int64
+	}{
+		{"both empty", -1, -1, -1},
+		{"the same byte", 3 << 20, 3 << 20, -1},
+		{"a byte in one only", 3<<20 + 7, -1, 3<<20 + 7},
+		{"the last byte", -1, size - 1, size - 1},
+		{"different bytes", 12345, 4 << 20, 12345},
+	} {
+		a, b := sparseFile(t, size, tc.a), sparseFile(t, size, tc.b)
+		got, err := compareFiles(a, b, size)
+		if err != nil || got.FirstDifference != tc.first || got.Identical != (tc.first < 0) {
+			t.Errorf("%s: %+v, error %v", tc.name, got, err)
+		}
+	}
+	short := sparseFile(t, 1000, 0)
+	if got, err := compareFiles(short, sparseFile(t, size, 0), size); err == nil || got.Identical {
+		t.Errorf("a short file: %+v, error %v", got, err)
+	}
+}
+
+func sparseFile(t *testing.T, size, set int64) string {
+	t.Helper()
+	f, err := os.CreateTemp(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := f.Truncate(size); err != nil {
+		t.Fatal(err)
+	}
+	if set >= 0 {
+		if _, err := f.WriteAt([]byte{1}, set); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return f.Name()
+}

@@ -162,15 +162,11 @@ func TestClientErrors(t *testing.T) {
 }
 
 func TestClientClose(t *testing.T) {
-	hold := make(chan []*Request, 1)
-	m := newMemory()
-	m.later = func(b []*Request) { hold <- b }
-	e := disk(1 << 20)
-	e.Backend = m
+	e, held := holding()
 	c := connect(t, serve(t, Config{Exports: []Export{e}}))
 	result := make(chan error, 1)
 	go func() { result <- c.Flush() }()
-	b := <-hold
+	b := <-held
 	c.Close()
 	if err := <-result; err == nil {
 		t.Error("the flush in flight succeeded")

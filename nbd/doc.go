@@ -94,9 +94,9 @@
 //
 // A simple reply is 16 bytes, a successful READ's data follows:
 //
-//	     0     4  magic 67446698
-//	     4     4  error, 0 is success
-//	     8     8  cookie
+//	0     4  magic 67446698
+//	4     4  error, 0 is success
+//	8     8  cookie
 //
 // Once structured replies are agreed on, READ, BLOCK_STATUS and every error are
 // answered with one chunk of 20 bytes and a payload:
@@ -115,10 +115,10 @@
 //
 // An option is 16 bytes and its data, a reply to it 20 bytes and its data:
 //
-//	     0     8  magic "IHAVEOPT"              0     8  magic 0003e889045565a9
-//	     8     4  option                        8     4  option
-//	    12     4  data length                  12     4  reply type, errors have bit 31
-//	                                           16     4  data length
+//	 0     8  magic "IHAVEOPT"              0     8  magic 0003e889045565a9
+//	 8     4  option                        8     4  option
+//	12     4  data length                  12     4  reply type, errors have bit 31
+//	                                       16     4  data length
 //
 // testdata/wire has conversations, byte by byte.
 //

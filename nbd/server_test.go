@@ -141,56 +141,112 @@ func TestInFlightBound(t *testing.T) {
 	}
 }
 
-// TestReplacementWaits: a client whose connection died with a write in the
-// backend is not served again before that write is over.
+// TestReplacementWaits: a client whose connection ended with writes in the
+// backend is not served again before they are over, however it ended. Another
+// client's connection goes on.
 func TestReplacementWaits(t *testing.T) {
-	held := make(chan []*Request, 10)
+	two := append(request(header{cmd: CmdWrite, length: 4}, 1, 2, 3, 4), request(header{cmd: CmdTrim, length: 4})...)
+	for name, tc := range map[string]struct {
+		limits Limits
+		end    func(nc net.Conn)
+		held   int
+	}{
+		"closed":                      {end: func(nc net.Conn) { nc.Close() }, held: 2},
+		"closed, the reader stopped":  {end: func(nc net.Conn) { nc.Close() }, held: 1, limits: Limits{Requests: 1}},
+		"disconnected but not closed": {end: func(nc net.Conn) { nc.Write(request(header{cmd: CmdDisc})) }, held: 2}, //nolint:errcheck // the test hangs without it
+	} {
+		t.Run(name, func(t *testing.T) {
+			e, held := holding()
+			path := serve(t, Config{Exports: []Export{e}, Limits: tc.limits})
+			old := rawClient(t, path)
+			other := rawClient(t, path)
+			old.Write(two) //nolint:errcheck // the next line waits for it
+			var writes []*Request
+			for len(writes) < tc.held {
+				writes = append(writes, <-held...)
+			}
+			tc.end(old)
+
+			replacement := dialUnix(t, path)
+			io.WriteString(replacement, enterDefault) //nolint:errcheck // the read reports it
+			attached := make(chan error, 1)
+			go func() {
+				_, err := io.ReadFull(replacement, make([]byte, 18+10))
+				attached <- err
+			}()
+			gone := dialUnix(t, path)          // gives up waiting
+			io.WriteString(gone, enterDefault) //nolint:errcheck // the test does not depend on it
+			gone.Close()
+			other.Write(request(header{cmd: CmdFlush, cookie: 9})) //nolint:errcheck // the read reports it
+			Complete(<-held)
+			if _, cookie := readReply(t, other); cookie != 9 {
+				t.Fatalf("reply to %d", cookie)
+			}
+			for i := range writes { // one by one: the first finds out that the client has gone
+				select {
+				case <-attached:
+					t.Fatal("the replacement was served before the old writes were over")
+				case <-time.After(2 * attachPoll):
+				}
+				Complete(writes[i : i+1])
+			}
+			if err := <-attached; err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// holding is an export whose backend holds every batch until the test takes it.
+func holding() (Export, <-chan []*Request) {
+	held := make(chan []*Request, 100)
 	m := newMemory()
 	m.later = func(b []*Request) { held <- b }
 	e := disk(1 << 20)
 	e.Backend = m
-	path := serve(t, Config{Exports: []Export{e}})
-	old := rawClient(t, path)
-	other := rawClient(t, path) // alive, and not affected
-	if _, err := old.Write(request(header{cmd: CmdWrite, length: 4}, 1, 2, 3, 4)); err != nil {
-		t.Fatal(err)
-	}
-	write := <-held
-	old.Close()
+	return e, held
+}
 
-	replacement := dialUnix(t, path)
-	io.WriteString(replacement, enterDefault) //nolint:errcheck // the read reports it
-	attached := make(chan error, 1)
-	go func() {
-		_, err := io.ReadFull(replacement, make([]byte, 18+10))
-		attached <- err
-	}()
-	gone := dialUnix(t, path)          // gives up waiting
-	io.WriteString(gone, enterDefault) //nolint:errcheck // the test does not depend on it
-	gone.Close()
-	other.Write(request(header{cmd: CmdFlush, cookie: 9})) //nolint:errcheck // the read reports it
-	Complete(<-held)
-	if _, cookie := readReply(t, other); cookie != 9 {
+// TestPartialPayloadHoldsUpNothing: what came before an incomplete large write is
+// executed and answered while the rest is awaited.
+func TestPartialPayloadHoldsUpNothing(t *testing.T) {
+	nc := rawClient(t, serve(t, Config{Exports: []Export{disk(1 << 20)}}))
+	both := append(request(header{cmd: CmdFlush, cookie: 1}), request(header{cmd: CmdWrite, cookie: 2, length: 1 << 20})...)
+	nc.Write(both) //nolint:errcheck // the read reports it
+	if _, cookie := readReply(t, nc); cookie != 1 {
 		t.Fatalf("reply to %d", cookie)
 	}
-	select {
-	case <-attached:
-		t.Fatal("the replacement was served before the old write was over")
-	case <-time.After(150 * time.Millisecond): // three looks of attach
+	nc.Write(make([]byte, 1<<20)) //nolint:errcheck // the read reports it
+	if errno, cookie := readReply(t, nc); errno != 0 || cookie != 2 {
+		t.Fatalf("reply %d to %d", errno, cookie)
 	}
-	Complete(write)
-	if err := <-attached; err != nil {
+}
+
+// TestDrainLimit: a client that ends but does not read its replies is given up.
+func TestDrainLimit(t *testing.T) {
+	s, err := NewServer(Config{Exports: []Export{disk(64 << 20)}, Limits: Limits{Drain: 50 * time.Millisecond}})
+	if err != nil {
 		t.Fatal(err)
+	}
+	client, server := socketPair(t)
+	served := make(chan error, 1)
+	go func() { served <- s.ServeConn(context.Background(), server) }()
+	io.WriteString(client, enterDefault)                          //nolint:errcheck // the server would not end
+	client.Write(request(header{cmd: CmdRead, length: 32 << 20})) //nolint:errcheck // likewise
+	client.CloseWrite()                                           //nolint:errcheck // likewise
+	select {
+	case err := <-served:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the connection is still served")
 	}
 }
 
 // TestShutdown: what was submitted is answered, what was not is not.
 func TestShutdown(t *testing.T) {
-	held := make(chan []*Request, 10)
-	m := newMemory()
-	m.later = func(b []*Request) { held <- b }
-	e := disk(1 << 20)
-	e.Backend = m
+	e, held := holding()
 	s, err := NewServer(Config{Exports: []Export{e}})
 	if err != nil {
 		t.Fatal(err)
@@ -224,11 +280,7 @@ func TestShutdown(t *testing.T) {
 
 // TestShutdownForced: a backend that keeps a request does not keep Shutdown.
 func TestShutdownForced(t *testing.T) {
-	held := make(chan []*Request, 1)
-	m := newMemory()
-	m.later = func(b []*Request) { held <- b }
-	e := disk(1 << 20)
-	e.Backend = m
+	e, held := holding()
 	s, err := NewServer(Config{Exports: []Export{e}})
 	if err != nil {
 		t.Fatal(err)
@@ -305,11 +357,7 @@ func TestConfigErrors(t *testing.T) {
 
 // TestCompleteManyConnections completes one batch that mixes connections.
 func TestCompleteManyConnections(t *testing.T) {
-	held := make(chan []*Request, 10)
-	m := newMemory()
-	m.later = func(b []*Request) { held <- b }
-	e := disk(1 << 20)
-	e.Backend = m
+	e, held := holding()
 	path := serve(t, Config{Exports: []Export{e}})
 	var clients []net.Conn
 	var batch []*Request

@@ -1,7 +1,169 @@
 package main
 
-import "errors"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
 
-type sweepCmd struct{}
+	"lockstep/wanem"
+	"lockstep/wanem/sweep"
+)
 
-func (sweepCmd) Run() error { return errors.New("being built") }
+type sweepCmd struct {
+	KM      []distanceFlag `name:"km" placeholder:"LIST" help:"Distances, as 0,50,100 (also 500m, 62mi). Default: 0,50,100,200,300,500; with --quick 0,50,100,300,500."`
+	Profile profileFlag    `default:"fibre" placeholder:"NAME" help:"What the line is made of: see lockstep wan profiles."`
+	Backend string         `default:"auto" enum:"auto,netem,tun" help:"How the link is made: netem (the kernel), tun (a relay in user space), or auto, which takes netem where it is."`
+
+	Workload string   `default:"builtin" placeholder:"builtin|fio|FILE" help:"builtin = random writes, each checked on read-back; fio = the same load by fio; FILE = an fio job file, which need not name ioengine and uri."`
+	BS       byteSize `name:"bs" default:"4KiB" placeholder:"SIZE" help:"Size of a write."`
+	QD       int      `name:"qd" default:"1" placeholder:"N" help:"Queue depth: writes in flight."`
+	Rate     float64  `default:"0" placeholder:"N" help:"Writes per second, each timed from when it was due (open loop); 0 = the next when one is done (closed loop)."`
+
+	Duration time.Duration   `placeholder:"DURATION" help:"Measured part of a trial. Default: 2s; with --quick 800ms."`
+	WarmUp   time.Duration   `placeholder:"DURATION" help:"Load before it. Default: 500ms; with --quick 200ms."`
+	Repeats  int             `default:"3" placeholder:"N" help:"Trials of each distance, at least 3."`
+	Idle     *time.Duration  `placeholder:"DURATION" help:"Rest before the after-idle writes; 0 = no cold and no after-idle writes. Default: 3s; with --quick 0."`
+	Budget   []time.Duration `default:"1ms,2ms,5ms" placeholder:"LIST" help:"Latencies whose distance is wanted: where p99 crosses them."`
+	Seed     uint64          `default:"1" placeholder:"N" help:"Fixes the order of trials and all random choices."`
+	Quick    bool            `help:"At most 45 seconds, for a first look."`
+
+	Size       byteSize      `default:"64MiB" placeholder:"SIZE" help:"Size of the volume."`
+	Ack        string        `default:"written" enum:"written,durable" help:"The volume's contract: see lockstep serve --help."`
+	Poll       time.Duration `default:"0s" placeholder:"DURATION" help:"Let primary and replica spin this long before they sleep: see lockstep serve --help."`
+	Congestion string        `placeholder:"NAME" help:"TCP congestion control at both sites. Default: the system's."`
+
+	Out    string `placeholder:"DIR" help:"Where report.html, report.json, points.csv, trials and logs go. Default: lockstep-sweep-<time>."`
+	Resume bool   `help:"Go on with the sweep in --out, which must have the same parameters."`
+	JSON   bool   `help:"Print report.json instead of the table."`
+}
+
+// Help is shown by lockstep sweep --help.
+func (sweepCmd) Help() string {
+	return `It joins two sites by an emulated link, mirrors a volume across it, sets one
+distance after another, writes, and fits a line: how many round trips a write
+takes, and how far the sites may be apart for each latency budget. What it needs
+(namespaces, processes, files) is gone afterwards; the report stays.
+
+Examples:
+  A first look, in 45 seconds
+    lockstep sweep --quick
+  Where does a metro line cross 2 ms at queue depth 8?
+    lockstep sweep --profile metro-dwdm --budget 2ms --qd 8
+  Your own load: an fio job file
+    lockstep sweep --workload jobs.fio
+  Go on with one that was stopped
+    lockstep sweep --resume --out lockstep-sweep-20260102-150405 ...`
+}
+
+// preset is what --quick changes.
+type preset struct {
+	km                     []float64
+	warmUp, duration, idle time.Duration
+}
+
+var (
+	fullSweep  = preset{[]float64{0, 50, 100, 200, 300, 500}, 500 * time.Millisecond, 2 * time.Second, 3 * time.Second}
+	quickSweep = preset{[]float64{0, 50, 100, 300, 500}, 200 * time.Millisecond, 800 * time.Millisecond, 0}
+)
+
+// config is the sweep that the flags ask for.
+func (c *sweepCmd) config() sweep.Config {
+	p := fullSweep
+	if c.Quick {
+		p = quickSweep
+	}
+	conf := sweep.Config{
+		Km: p.km, Profile: wanem.Profile(c.Profile),
+		Workload: c.Workload, BlockSize: int(c.BS), QueueDepth: c.QD, Rate: c.Rate,
+		WarmUp: p.warmUp, Duration: p.duration, Idle: p.idle,
+		Repeats: c.Repeats, Budgets: slices.Sorted(slices.Values(c.Budget)), Seed: c.Seed,
+		Out: c.Out, Resume: c.Resume, Progress: os.Stderr,
+	}
+	if len(c.KM) > 0 {
+		conf.Km = nil
+		for _, d := range c.KM {
+			conf.Km = append(conf.Km, wanem.Distance(d).Kilometres())
+		}
+	}
+	if c.WarmUp > 0 {
+		conf.WarmUp = c.WarmUp
+	}
+	if c.Duration > 0 {
+		conf.Duration = c.Duration
+	}
+	if c.Idle != nil {
+		conf.Idle = *c.Idle
+	}
+	return conf
+}
+
+// Run does the sweep and prints what came out.
+func (c *sweepCmd) Run(ctx context.Context) error {
+	if c.Resume && c.Out == "" {
+		return misuse{errors.New("sweep: --resume needs the --out of the sweep to go on with")}
+	}
+	if c.Out == "" {
+		c.Out = "lockstep-sweep-" + time.Now().Format("20060102-150405")
+	}
+	conf := c.config()
+	if err := conf.Validate(); err != nil {
+		return misuse{err}
+	}
+	st, err := c.openStand(ctx, &conf)
+	if err != nil {
+		return err
+	}
+	report, err := sweep.Run(ctx, conf, st)
+	if err != nil && ctx.Err() == nil {
+		err = st.pair.explain(err)
+	}
+	if closing := st.close(isEvidence(err)); err == nil {
+		err = closing
+	}
+	if errors.As(err, new(*sweep.ParameterError)) {
+		return misuse{err}
+	}
+	if report == nil {
+		return err
+	}
+	return errors.Join(err, c.print(report))
+}
+
+// isEvidence tells whether the volume's copies say more than the error does.
+func isEvidence(err error) bool {
+	return errors.As(err, new(*sweep.MismatchError)) || errors.As(err, new(*sweep.DifferenceError))
+}
+
+func (c *sweepCmd) print(report *sweep.Report) error {
+	if c.JSON {
+		return printJSON(report)
+	}
+	if err := report.WriteText(os.Stdout); err != nil {
+		return err
+	}
+	_, err := fmt.Printf("\nreport: %s\n", filepath.Join(c.Out, "report.html"))
+	return err
+}
+
+// newPair is the volume of the sweep; where it runs is left open.
+func (c *sweepCmd) newPair() (*pair, error) {
+	out, err := filepath.Abs(c.Out)
+	if err != nil {
+		return nil, err
+	}
+	return &pair{
+		dir: filepath.Join(out, "volume"), logs: filepath.Join(out, "logs"),
+		size: c.Size, ack: c.Ack, poll: c.Poll,
+	}, nil
+}
+
+// parameters are those of the stand: a sweep is resumed only with the same.
+func (c *sweepCmd) parameters() map[string]string {
+	return map[string]string{
+		"size": c.Size.String(), "ack": c.Ack, "poll": c.Poll.String(), "congestion": c.Congestion,
+	}
+}

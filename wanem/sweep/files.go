@@ -23,6 +23,12 @@ const (
 	trialDir      = "trials"
 )
 
+// ParameterError is mended by other parameters.
+type ParameterError struct{ Err error }
+
+func (e *ParameterError) Error() string { return e.Err.Error() }
+func (e *ParameterError) Unwrap() error { return e.Err }
+
 // directory is where a sweep keeps its state.
 type directory string
 
@@ -40,14 +46,14 @@ func (d directory) prepare(parameters map[string]string, resume bool) error {
 		return fmt.Errorf("read the parameters of the sweep: %w", err)
 	}
 	if !resume {
-		return fmt.Errorf("%s holds a sweep already: go on with it by --resume, or choose another --out", d)
+		return &ParameterError{fmt.Errorf("%s holds a sweep already: go on with it by --resume, or choose another --out", d)}
 	}
 	var before map[string]string
 	if err := json.Unmarshal(old, &before); err != nil {
 		return fmt.Errorf("read %s: %w: choose another --out", path, err)
 	}
 	if differ := differences(before, parameters); differ != "" {
-		return fmt.Errorf("resume %s: its sweep had other parameters: %s: give the same, or choose another --out", d, differ)
+		return &ParameterError{fmt.Errorf("resume %s: its sweep had other parameters: %s: give the same, or choose another --out", d, differ)}
 	}
 	return nil
 }

@@ -2,7 +2,6 @@ package sweep
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -88,5 +87,3 @@ func (r *Report) Write(dir string) error {
 	return writeFile(filepath.Join(dir, "report.html"), page)
 }
 
-// JSON is the text of report.json.
-func (r *Report) JSON() ([]byte, error) { return json.MarshalIndent(r, "", "  ") }

@@ -56,7 +56,14 @@ func (c Comparison) err() error {
 	if c.Identical {
 		return nil
 	}
-	return fmt.Errorf("compare the replicas: they differ from offset %d on: this is a fault of the mirror, keep both files and report it", c.FirstDifference)
+	return &DifferenceError{c.FirstDifference}
+}
+
+// DifferenceError says that the replicas differ from an offset on.
+type DifferenceError struct{ Offset int64 }
+
+func (e *DifferenceError) Error() string {
+	return fmt.Sprintf("compare the replicas: they differ from offset %d on: this is a fault of the mirror: keep both files and report it", e.Offset)
 }
 
 // Facts describes a stand. Parameters belong to the experiment: a sweep is

@@ -22,7 +22,12 @@ func loopbackPair(t *testing.T) *pair {
 	addr := ln.Addr().String()
 	ln.Close() // the replica takes the port that was free
 	dir := t.TempDir()
-	command := func(args ...string) *exec.Cmd { return lockstepCommand(t, args...) }
+	command := func(args ...string) *exec.Cmd {
+		cmd := lockstepCommand(t, args...)
+		// The race detector's own pause of a second before each exit.
+		cmd.Env = append(cmd.Env, "GORACE=atexit_sleep_ms=0")
+		return cmd
+	}
 	p := &pair{
 		dir: filepath.Join(dir, "volume"), logs: filepath.Join(dir, "logs"), socket: filepath.Join(dir, "s"),
 		listen: addr, size: 8 << 20, ack: "written", serveCommand: command, replicaCommand: command,

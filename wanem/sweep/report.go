@@ -86,4 +86,3 @@ func (r *Report) Write(dir string) error {
 	}
 	return writeFile(filepath.Join(dir, "report.html"), page)
 }
-

@@ -3,11 +3,95 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
 
+	"lockstep/wanem/sites"
 	"lockstep/wanem/sweep"
+	"lockstep/wanem/tun"
 )
 
-// openStand is where the sites come in.
-func (c *sweepCmd) openStand(context.Context, *sweep.Config) (*stand, error) {
-	return nil, errors.New("being built")
+// siteWAN is the link between two sites, with the sweep's own type of RTT.
+type siteWAN struct{ *sites.Sites }
+
+func (w siteWAN) MeasureRTT(ctx context.Context, probes int) (sweep.RTT, error) {
+	rtt, err := w.Sites.MeasureRTT(ctx, probes)
+	return sweep.RTT{Median: rtt.Median, P99: rtt.P99, Min: rtt.Min}, err
+}
+
+// openStand makes two sites and prepares a pair of processes, the primary in A
+// and the replica in B. It takes distances that the backend cannot keep out of
+// the sweep and says so.
+func (c *sweepCmd) openStand(ctx context.Context, conf *sweep.Config) (*stand, error) {
+	p, err := c.newPair()
+	if err != nil {
+		return nil, err
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find this program, to run its serve and replica: %w", err)
+	}
+	s, err := sites.Open(ctx, sites.Config{Backend: sites.Backend(c.Backend), Congestion: c.Congestion})
+	if err != nil {
+		return nil, err
+	}
+	p.socket = filepath.Join(s.Dir(), "volume.sock") // short: a socket's path has 107 bytes
+	p.listen = net.JoinHostPort(sites.B.Addr().String(), replicaPort)
+	p.serveCommand = func(args ...string) *exec.Cmd { return s.Command(ctx, sites.A, exe, args...) }
+	p.replicaCommand = func(args ...string) *exec.Cmd { return s.Command(ctx, sites.B, exe, args...) }
+	facts, err := c.facts(s, p)
+	if err == nil {
+		err = dropTooShort(conf, s.Backend())
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return &stand{wan: siteWAN{s}, pair: p, facts: facts}, nil
+}
+
+// replicaPort is free: the replica has a network namespace of its own.
+const replicaPort = "7000"
+
+func (c *sweepCmd) facts(s *sites.Sites, p *pair) (sweep.Facts, error) {
+	sysctls, err := s.Sysctls(sites.A)
+	if err != nil {
+		return sweep.Facts{}, err
+	}
+	build := thisBuild()
+	return sweep.Facts{
+		Backend: string(s.Backend()), BackendWhy: s.Why(),
+		Congestion: sysctls["net.ipv4.tcp_congestion_control"], Sysctls: sysctls,
+		Version: fmt.Sprintf("%s (commit %s)", build.Version, build.Commit),
+		Commands: []string{
+			"site b: lockstep " + strings.Join(p.replicaArgs(), " "),
+			"site a: lockstep " + strings.Join(p.serveArgs(), " "),
+		},
+		Parameters: c.parameters(),
+	}, nil
+}
+
+// dropTooShort removes the distances whose delay the relay cannot keep; no
+// distance at all is no matter, it needs no relay.
+func dropTooShort(conf *sweep.Config, backend sites.Backend) error {
+	if backend != sites.Tun {
+		return nil
+	}
+	kept := slices.DeleteFunc(slices.Clone(conf.Km), func(km float64) bool {
+		forward, back := conf.Link(km).Delays()
+		short := min(forward, back) < tun.MinDelay && max(forward, back) > 0
+		if short {
+			fmt.Fprintf(os.Stderr, "%g km is left out: the tun backend cannot keep a delay below %v one way (use --backend netem on a kernel with sch_netem)\n", km, tun.MinDelay)
+		}
+		return short
+	})
+	conf.Km = kept
+	if err := conf.Validate(); err != nil {
+		return misuse{err}
+	}
+	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"lockstep/wanem"
+	"lockstep/wanem/sites"
 	"lockstep/wanem/sweep"
 )
 
@@ -112,6 +113,9 @@ func (c *sweepCmd) Run(ctx context.Context) error {
 	conf := c.config()
 	if err := conf.Validate(); err != nil {
 		return misuse{err}
+	}
+	if err := sites.Enter(); err != nil {
+		return fmt.Errorf("sweep: %w", err)
 	}
 	st, err := c.openStand(ctx, &conf)
 	if err != nil {

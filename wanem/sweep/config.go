@@ -93,7 +93,7 @@ func (c Config) Validate() error {
 		}
 	}
 	for _, km := range c.Km {
-		if err := c.link(km).Validate(); err != nil {
+		if err := c.Link(km).Validate(); err != nil {
 			return fmt.Errorf("sweep km: %w", err)
 		}
 	}
@@ -105,7 +105,8 @@ func (c Config) Validate() error {
 	return nil
 }
 
-func (c Config) link(km float64) wanem.Link {
+// Link is the link at a distance.
+func (c Config) Link(km float64) wanem.Link {
 	return c.Profile.Link(wanem.Distance(km) * wanem.Km)
 }
 

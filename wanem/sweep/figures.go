@@ -73,7 +73,7 @@ func (r *Report) latencyTop() float64 {
 
 // roundTripLine ends where it leaves the figure, with its name there.
 func (r *Report) roundTripLine(f *figure, n int, last, top float64) {
-	at := func(km float64) float64 { return float64(n) * micros(r.config.link(km).RTT()) / 1000 }
+	at := func(km float64) float64 { return float64(n) * micros(r.config.Link(km).RTT()) / 1000 }
 	end := last
 	if at(last) > top {
 		end = last * (top - at(0)) / (at(last) - at(0))

@@ -101,7 +101,7 @@ func TestOpenLoopSaysWhenTheRateIsTooHigh(t *testing.T) {
 			t.Errorf("%v IOPS, want about 200", iops)
 		}
 		trial := Trial{Late: m.late, Writes: m.latency.TotalCount()}
-		link := Config{}.link(0)
+		link := Config{}.Link(0)
 		if trial.judge(link); trial.Fidelity != RateMissed {
 			t.Errorf("verdict %v (%s)", trial.Fidelity, trial.Why)
 		}

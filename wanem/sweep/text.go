@@ -28,12 +28,12 @@ func (r *Report) answer() string {
 	return b.String() + "."
 }
 
-// String gives "0.98 to 1.02".
+// String gives "0.984 to 1.021".
 func (i Interval) String() string {
 	if !i.bounded() {
 		return "unbounded"
 	}
-	return fmt.Sprintf("%.2f to %.2f", i.Low, i.High)
+	return fmt.Sprintf("%.3f to %.3f", i.Low, i.High)
 }
 
 // PlusMinus is half of the interval for a table, "-" if it is unbounded.

@@ -84,7 +84,7 @@ func (t *Trial) run(ctx context.Context, c Config, stand Stand) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit,
 		fmt.Errorf("no end after %v: the volume or the link hangs; the logs may say why", limit))
 	defer cancel()
-	link := c.link(t.Km)
+	link := c.Link(t.Km)
 	t.Began, t.RTTWantUS = time.Now().Format(time.RFC3339), micros(link.RTT())
 	if err := stand.SetLink(ctx, link); err != nil {
 		return fmt.Errorf("set the link: %w", err)

@@ -1,0 +1,208 @@
+package sites
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"lockstep/wanem"
+	"lockstep/wanem/netem"
+	"lockstep/wanem/tun"
+)
+
+// SetLink makes the path between the sites behave as the link says, calibrated:
+// the median round trip meets the wanted one as nearly as it can be measured.
+// What is on its way at the moment may be lost or late. It takes some ten round
+// trips.
+func (s *Sites) SetLink(ctx context.Context, link wanem.Link) error {
+	if err := link.Validate(); err != nil {
+		return err
+	}
+	if err := s.set(link); err != nil {
+		return fmt.Errorf("set link to %v: %w", link, err)
+	}
+	if err := s.calibrate(ctx); err != nil {
+		return fmt.Errorf("calibrate %v: %w", link, err)
+	}
+	drops, err := s.countDrops()
+	s.dropsThen = drops
+	return err
+}
+
+// calibrationRounds is how often the correction is improved. The first starts
+// from the last link's, which is nearly right.
+const calibrationRounds = 2
+
+func (s *Sites) calibrate(ctx context.Context) error {
+	want := s.link.RTT()
+	if want == 0 || s.link.Loss > 0 {
+		return nil // nothing to subtract from; or replies would be missing
+	}
+	for range calibrationRounds {
+		got, err := s.ping(ctx, probesFor(want))
+		if err != nil {
+			return err
+		}
+		s.correction += got.Median - want
+		if err := s.set(s.link); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// probesFor is how many probes fit into about 100 ms.
+func probesFor(rtt time.Duration) int {
+	return int(min(40, max(3, 100*time.Millisecond/max(rtt, time.Millisecond))))
+}
+
+// set programmes the link with the present correction.
+func (s *Sites) set(link wanem.Link) error {
+	s.link = link
+	if s.backend == Netem {
+		return s.setNetem(link)
+	}
+	return s.setTun(link)
+}
+
+// leastDelay is the shortest one-way delay that the relay can keep after
+// calibration has taken its own latency off; about 30 km of fibre.
+const leastDelay = 140 * time.Microsecond
+
+// corrected takes half of the correction from each direction.
+func (s *Sites) corrected(delay time.Duration) time.Duration {
+	return max(0, delay-s.correction/2)
+}
+
+func (s *Sites) setNetem(link wanem.Link) error {
+	forward, back := netem.ForLink(link)
+	if link.RTT() > 0 {
+		forward.Delay, back.Delay = s.corrected(forward.Delay), s.corrected(back.Delay)
+	}
+	forward.Seed, back.Seed = rand.Uint64(), rand.Uint64()
+	return s.wire.do(func() error {
+		for site, conf := range map[Site]netem.Config{B: forward, A: back} {
+			index, err := indexOf(site.String())
+			if err != nil {
+				return err
+			}
+			if err := netem.Apply(index, conf); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (s *Sites) setTun(link wanem.Link) error {
+	forward, back := link.Delays()
+	if forward == 0 && back == 0 && link.Loss == 0 && link.RateBits == 0 {
+		return s.takeRelay(false)
+	}
+	confs := [2]tun.Config{}
+	for i, delay := range []time.Duration{forward, back} {
+		if delay < leastDelay {
+			return fmt.Errorf("%v one way is below the %v that a relay in user space can keep: use 0 km, a longer distance, or a kernel with sch_netem", delay, leastDelay)
+		}
+		confs[i] = tun.Config{Delay: max(tun.MinDelay, s.corrected(delay)), Jitter: link.Jitter, Loss: link.Loss,
+			RateBits: link.RateBits, Cut: s.cut, Seed: rand.Uint64()}
+	}
+	return s.startRelay(confs[0], confs[1])
+}
+
+func (s *Sites) startRelay(forward, back tun.Config) error {
+	if s.relay == nil {
+		relay, err := tun.Start(s.devices[A], s.devices[B], forward, back)
+		if err != nil {
+			return err
+		}
+		s.relay = relay
+	} else if err := s.relay.Set(forward, back); err != nil {
+		return err
+	}
+	return s.takeRelay(true)
+}
+
+// takeRelay routes over the relay, or over the veth pairs.
+func (s *Sites) takeRelay(relay bool) error {
+	for _, site := range []Site{A, B} {
+		if err := s.Do(site, func() error { return s.routeSite(site, relay) }); err != nil {
+			return err
+		}
+	}
+	s.onRelay = relay
+	return nil
+}
+
+// Cut loses everything between the sites, or with false mends the link. Losing it
+// is silent, as a broken fibre is.
+func (s *Sites) Cut(cut bool) error {
+	if s.onRelay {
+		s.cut = cut
+		return s.setTun(s.link)
+	}
+	forward := "1"
+	if cut {
+		forward = "0"
+	}
+	return s.wire.do(func() error { return setSysctl("net.ipv4.ip_forward", forward) })
+}
+
+// Drops is how many packets were lost since SetLink that should not have been.
+// With netem and a lossy link it counts those too that should: the kernel does
+// not tell them apart.
+func (s *Sites) Drops() (uint64, error) {
+	now, err := s.countDrops()
+	return now - s.dropsThen, err
+}
+
+func (s *Sites) countDrops() (total uint64, err error) {
+	if s.backend == Tun {
+		if s.relay != nil {
+			if err := s.relay.Err(); err != nil {
+				return 0, err
+			}
+			forward, back := s.relay.Stats()
+			total = forward.Drops + back.Drops
+		}
+		for _, site := range []Site{A, B} {
+			err := s.Do(site, func() error {
+				link, err := netlink.LinkByName(farName)
+				if err == nil && link.Attrs().Statistics != nil {
+					total += link.Attrs().Statistics.TxDropped
+				}
+				return err
+			})
+			if err != nil {
+				return 0, err
+			}
+		}
+		return total, nil
+	}
+	err = s.wire.do(func() error {
+		for _, site := range []Site{A, B} {
+			index, err := indexOf(site.String())
+			if err != nil {
+				return err
+			}
+			shown, err := netem.Show(index)
+			if err != nil {
+				return err
+			}
+			total += uint64(shown.Stats.Drops)
+		}
+		return nil
+	})
+	return total, err
+}
+
+func indexOf(name string) (int, error) {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return 0, fmt.Errorf("find %s: %w", name, err)
+	}
+	return link.Attrs().Index, nil
+}

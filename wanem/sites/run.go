@@ -1,0 +1,107 @@
+package sites
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// runPattern names the scratch directories of runs; ownerFile in each says whose
+// it is: "PID START", the start as in field 22 of /proc/PID/stat (proc(5)).
+const (
+	runPattern = "run-*"
+	ownerFile  = "owner"
+)
+
+// base is where runs keep their scratch directories, one folder a user. In a user
+// namespace everybody is 0, so Enter says who it was outside.
+func base() string {
+	uid := os.Getenv(entered)
+	if uid == "" {
+		uid = strconv.Itoa(os.Getuid())
+	}
+	return filepath.Join(os.TempDir(), "lockstep-"+uid)
+}
+
+func makeRun() (string, error) {
+	if err := os.MkdirAll(base(), 0o700); err != nil {
+		return "", fmt.Errorf("make the scratch directory: %w", err)
+	}
+	if _, err := GC(context.Background()); err != nil {
+		return "", err
+	}
+	dir, err := os.MkdirTemp(base(), runPattern)
+	if err != nil {
+		return "", fmt.Errorf("make the scratch directory: %w", err)
+	}
+	start, err := startTime(os.Getpid())
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, ownerFile), fmt.Appendf(nil, "%d %s\n", os.Getpid(), start), 0o600)
+	}
+	return dir, err
+}
+
+func removeRun(dir string) error {
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("remove the scratch directory: %w", err)
+	}
+	return nil
+}
+
+// GC removes what runs left behind whose process is dead, and returns the paths.
+// There is nothing else to remove: namespaces, interfaces and children go with
+// their process.
+func GC(ctx context.Context) (removed []string, err error) {
+	dirs, err := filepath.Glob(filepath.Join(base(), runPattern))
+	if err != nil {
+		return nil, err
+	}
+	for _, dir := range dirs {
+		if ctx.Err() != nil {
+			return removed, errors.Join(err, ctx.Err())
+		}
+		if owned(dir) {
+			continue
+		}
+		if e := removeRun(dir); e != nil {
+			err = errors.Join(err, e)
+			continue
+		}
+		removed = append(removed, dir)
+	}
+	return removed, err
+}
+
+// owned says whether the process that made dir lives. One that is being made has
+// no owner yet and is left alone.
+func owned(dir string) bool {
+	b, err := os.ReadFile(filepath.Join(dir, ownerFile))
+	if err != nil {
+		return true
+	}
+	pid, start, _ := strings.Cut(strings.TrimSpace(string(b)), " ")
+	n, err := strconv.Atoi(pid)
+	if err != nil {
+		return false
+	}
+	now, err := startTime(n)
+	return err == nil && now == start
+}
+
+// startTime tells apart two processes that had the same ID.
+func startTime(pid int) (string, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return "", err
+	}
+	// Field 2 is the command in parentheses and may hold anything.
+	fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
+	if len(fields) < 20 {
+		return "", fmt.Errorf("read /proc/%d/stat: %d fields", pid, len(fields))
+	}
+	return fields[19], nil
+}

@@ -1,0 +1,334 @@
+package sites
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"lockstep/wanem"
+)
+
+// asChild makes the test binary open sites and wait to be killed, or enter a
+// user namespace and measure.
+const asChild = "LOCKSTEP_TEST_CHILD"
+
+func TestMain(m *testing.M) {
+	switch os.Getenv(asChild) {
+	case "hold":
+		holdSites()
+	case "enter":
+		enterAndMeasure()
+	default:
+		goleak.VerifyTestMain(m)
+	}
+}
+
+func fatal(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func holdSites() {
+	s, err := Open(context.Background(), Config{})
+	fatal(err)
+	sleep := s.Command(context.Background(), B, "sleep", "1000")
+	fatal(sleep.Start())
+	fmt.Println(sleep.Process.Pid, s.Dir())
+	select {}
+}
+
+func enterAndMeasure() {
+	fatal(Enter())
+	s, err := Open(context.Background(), Config{})
+	fatal(err)
+	fatal(s.SetLink(context.Background(), km(100)))
+	rtt, err := s.MeasureRTT(context.Background(), 20)
+	fatal(err)
+	fatal(s.Close())
+	fmt.Println("uid", os.Getuid(), "rtt", rtt.Median)
+}
+
+func km(n float64) wanem.Link { return wanem.Link{Distance: wanem.Distance(n) * wanem.Km} }
+
+func openSites(t *testing.T) *Sites {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root; TestWithoutRoot covers the other way")
+	}
+	s, err := Open(t.Context(), Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// TestCalibration prints what a link achieves. The bound is wide, for machines
+// that are busy with other tests.
+func TestCalibration(t *testing.T) {
+	s := openSites(t)
+	t.Logf("backend %s: %s", s.Backend(), s.Why())
+	for _, d := range []float64{0, 50, 100, 500, 100, 1000} {
+		begin := time.Now()
+		if err := s.SetLink(t.Context(), km(d)); err != nil {
+			t.Fatal(err)
+		}
+		took := time.Since(begin)
+		got, err := s.MeasureRTT(t.Context(), 50)
+		if err != nil {
+			t.Fatal(err)
+		}
+		drops, err := s.Drops()
+		if err != nil || drops > 0 {
+			t.Errorf("%v km: %d drops, %v", d, drops, err)
+		}
+		want := km(d).RTT()
+		t.Logf("%5.0f km: want %8v, got median %8v, p99 %8v, min %8v (error %v); set in %v", d, want, got.Median, got.P99, got.Min, got.Median-want, took)
+		if off := (got.Median - want).Abs(); off > max(500*time.Microsecond, want/5) {
+			t.Errorf("%v km: off by %v", d, off)
+		}
+	}
+}
+
+func TestCutAndMend(t *testing.T) {
+	s := openSites(t)
+	for _, d := range []float64{0, 50} {
+		if err := s.SetLink(t.Context(), km(d)); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Cut(true); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.MeasureRTT(t.Context(), 1); err == nil || !strings.Contains(err.Error(), "lost") {
+			t.Errorf("%v km, cut: %v, want lost probes", d, err)
+		}
+		if err := s.Cut(false); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.MeasureRTT(t.Context(), 3); err != nil {
+			t.Errorf("%v km, mended: %v", d, err)
+		}
+	}
+}
+
+func TestShortDistancesAreRefusedByTheRelay(t *testing.T) {
+	s := openSites(t)
+	if s.Backend() != Tun {
+		t.Skip("only the relay has a least delay")
+	}
+	if err := s.SetLink(t.Context(), km(5)); err == nil || !strings.Contains(err.Error(), "use 0 km") {
+		t.Errorf("5 km: %v, want a refusal with a hint", err)
+	}
+}
+
+// TestThroughput sends 64 MiB through 1 ms of round trip: the relay must not be
+// what limits a mirror.
+func TestThroughput(t *testing.T) {
+	s := openSites(t)
+	if err := s.SetLink(t.Context(), km(100)); err != nil {
+		t.Fatal(err)
+	}
+	var ln net.Listener
+	err := s.Do(B, func() (err error) {
+		ln, err = net.Listen("tcp", net.JoinHostPort(B.Addr().String(), "0"))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	const size = 64 << 20
+	got := make(chan int64)
+	go func() {
+		conn, err := ln.Accept()
+		if err != nil {
+			got <- 0
+			return
+		}
+		defer conn.Close()
+		n, _ := io.Copy(io.Discard, conn)
+		got <- n
+	}()
+	var conn net.Conn
+	err = s.Do(A, func() (err error) {
+		conn, err = net.Dial("tcp", ln.Addr().String())
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	if _, err := conn.Write(make([]byte, size)); err != nil {
+		t.Error(err)
+	}
+	conn.Close()
+	if n := <-got; n != size {
+		t.Errorf("%d bytes arrived, want %d", n, size)
+	}
+	took := time.Since(begin)
+	t.Logf("64 MiB at 1 ms RTT in %v: %.0f MiB/s", took, 64/took.Seconds())
+	if took > 10*time.Second {
+		t.Errorf("64 MiB took %v", took)
+	}
+	if drops, err := s.Drops(); err != nil || drops > 0 {
+		t.Errorf("%d drops, %v", drops, err)
+	}
+}
+
+func TestCommandRunsInItsSite(t *testing.T) {
+	s := openSites(t)
+	out, err := s.Command(t.Context(), B, "ip", "-br", "addr", "show", "lo").CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "10.254.0.2") {
+		t.Errorf("%s, %v", out, err)
+	}
+	values, err := s.Sysctls(A)
+	if err != nil || values["net.ipv4.tcp_slow_start_after_idle"] != "0" {
+		t.Errorf("sysctls %v, %v", values, err)
+	}
+}
+
+func child(t *testing.T, mode string) *exec.Cmd {
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), exe)
+	cmd.Env = append(os.Environ(), asChild+"="+mode)
+	cmd.Stderr = t.Output()
+	return cmd
+}
+
+// TestKillLeavesNothing kills a process that holds sites in the hardest way.
+func TestKillLeavesNothing(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	cmd := child(t, "hold")
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var sleeper int
+	var dir string
+	if _, err := fmt.Fscan(stdout, &sleeper, &dir); err != nil {
+		t.Fatal(err)
+	}
+	before := namespaces(t)
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	cmd.Wait()
+	eventually(t, "the child in site b is gone", func() bool { return syscall.Kill(sleeper, 0) == syscall.ESRCH || zombie(sleeper) })
+	eventually(t, "its namespace is gone", func() bool { return namespaces(t) < before })
+	if _, err := os.Stat(dir); err != nil {
+		t.Fatalf("the scratch directory should be there for GC: %v", err)
+	}
+	removed, err := GC(t.Context())
+	if err != nil || !strings.Contains(strings.Join(removed, "\n"), dir) {
+		t.Errorf("GC removed %v, %v; want %s", removed, err, dir)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("after GC: %v", err)
+	}
+}
+
+// namespaces counts the network namespaces that a process is in.
+func namespaces(t *testing.T) int {
+	links, err := filepath.Glob("/proc/[0-9]*/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, l := range links {
+		if name, err := os.Readlink(l); err == nil {
+			seen[name] = true
+		}
+	}
+	return len(seen)
+}
+
+func zombie(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err != nil || strings.Contains(string(b), ") Z ")
+}
+
+func eventually(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !cond(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within 10 s: %s", what)
+		}
+	}
+}
+
+func TestGCLeavesTheLivingAlone(t *testing.T) {
+	s := openSites(t)
+	if removed, err := GC(t.Context()); err != nil || strings.Contains(strings.Join(removed, "\n"), s.Dir()) {
+		t.Errorf("GC removed %v, %v", removed, err)
+	}
+	if _, err := os.Stat(s.Dir()); err != nil {
+		t.Error(err)
+	}
+}
+
+// asUdevSetsIt gives a device the permissions that it has on a usual Debian, for
+// the time of a test.
+func asUdevSetsIt(t *testing.T, path string, mode os.FileMode) {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Skip(err)
+	}
+	if err := os.Chmod(path, mode); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Chmod(path, info.Mode().Perm()) })
+}
+
+func TestWithoutRoot(t *testing.T) {
+	cmd := child(t, "enter")
+	if os.Geteuid() == 0 {
+		asUdevSetsIt(t, "/dev/net/tun", 0o666)
+		// The binary must be where nobody may read it.
+		exe := filepath.Join("/tmp", fmt.Sprintf("lockstep-sites-test-%d", os.Getpid()))
+		b, err := os.ReadFile(cmd.Path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(exe, b, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		defer os.Remove(exe)
+		cmd.Path, cmd.Args[0], cmd.Dir = exe, exe, "/"
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		cmd.Env = append(cmd.Env, "TMPDIR=/tmp", "HOME=/")
+	}
+	out, err := cmd.Output()
+	if err != nil && strings.Contains(err.Error(), "operation not permitted") {
+		t.Skip("this kernel allows no user namespaces")
+	}
+	if err != nil || !strings.HasPrefix(string(out), "uid 0 rtt ") {
+		t.Errorf("%q, %v", out, err)
+	}
+	t.Logf("as uid 65534: %s", out)
+}

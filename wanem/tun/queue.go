@@ -1,0 +1,134 @@
+package tun
+
+import (
+	"math/rand/v2"
+	"time"
+)
+
+// queue is a FIFO of packets with the times at which they are due. Buffers are
+// used again, so a steady stream allocates nothing.
+type queue struct {
+	packets []packet // from head on
+	head    int
+	bytes   int
+	large   [][]byte // free buffers of maxPacket bytes
+	small   [][]byte // and of smallPacket
+}
+
+type packet struct {
+	data []byte
+	due  time.Time
+}
+
+// smallPacket is a buffer's size for what is not a super-packet: most of what
+// waits in a queue are acknowledgements.
+const smallPacket = 2048
+
+// space is a buffer that the next packet can be read into.
+func (q *queue) space() []byte {
+	if len(q.large) == 0 {
+		q.large = append(q.large, make([]byte, maxPacket))
+	}
+	return q.large[len(q.large)-1]
+}
+
+// push keeps the n bytes in space until due; false if the queue is full.
+func (q *queue) push(n int, due time.Time) bool {
+	if q.bytes+n > MaxQueue {
+		return false
+	}
+	buf := q.space()
+	if n <= smallPacket {
+		buf = append(q.smallSpace(), buf[:n]...)
+	} else {
+		q.large = q.large[:len(q.large)-1]
+	}
+	q.packets = append(q.packets, packet{buf[:n], due})
+	q.bytes += n
+	return true
+}
+
+func (q *queue) smallSpace() []byte {
+	if n := len(q.small); n > 0 {
+		b := q.small[n-1]
+		q.small = q.small[:n-1]
+		return b
+	}
+	return make([]byte, 0, smallPacket)
+}
+
+// due is the first packet if its time has come, or nil.
+func (q *queue) due(now time.Time) []byte {
+	if q.head == len(q.packets) || q.packets[q.head].due.After(now) {
+		return nil
+	}
+	return q.packets[q.head].data
+}
+
+// maxFree bounds the free buffers of each size.
+const maxFree = 256
+
+// pop forgets the first packet.
+func (q *queue) pop() {
+	data := q.packets[q.head].data
+	q.bytes -= len(data)
+	if cap(data) == maxPacket && len(q.large) < maxFree {
+		q.large = append(q.large, data[:maxPacket])
+	} else if cap(data) == smallPacket && len(q.small) < maxFree {
+		q.small = append(q.small, data[:0])
+	}
+	q.packets[q.head] = packet{}
+	if q.head++; q.head == len(q.packets) {
+		q.packets, q.head = q.packets[:0], 0
+	} else if q.head > 1024 && q.head > len(q.packets)/2 {
+		rest := copy(q.packets, q.packets[q.head:])
+		clear(q.packets[rest:])
+		q.packets, q.head = q.packets[:rest], 0
+	}
+}
+
+// wait is how long until the first packet is due, if there is one.
+func (q *queue) wait(now time.Time) (time.Duration, bool) {
+	if q.head == len(q.packets) {
+		return 0, false
+	}
+	return q.packets[q.head].due.Sub(now), true
+}
+
+// fate decides what happens to packets: lost or due when.
+type fate struct {
+	rng     *rand.Rand
+	seed    uint64
+	free    time.Time // when the line has sent what came before
+	lastDue time.Time
+}
+
+func (f *fate) random(c *Config) *rand.Rand {
+	if f.rng == nil || f.seed != c.Seed {
+		f.rng, f.seed = rand.New(rand.NewPCG(c.Seed, 0)), c.Seed
+	}
+	return f.rng
+}
+
+func (f *fate) lost(c *Config) bool { return c.Loss > 0 && f.random(c).Float64() < c.Loss }
+
+// due is when a packet of n bytes that arrived now leaves the line.
+func (f *fate) due(c *Config, now time.Time, n int) time.Time {
+	sent := now
+	if c.RateBits > 0 {
+		if f.free.After(sent) {
+			sent = f.free
+		}
+		sent = sent.Add(time.Duration(float64(n) * 8 / float64(c.RateBits) * float64(time.Second)))
+		f.free = sent
+	}
+	due := sent.Add(c.Delay)
+	if c.Jitter > 0 {
+		due = due.Add(time.Duration(f.random(c).NormFloat64() * float64(c.Jitter)))
+	}
+	if due.Before(f.lastDue) {
+		due = f.lastDue
+	}
+	f.lastDue = due
+	return due
+}

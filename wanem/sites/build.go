@@ -128,7 +128,9 @@ func up(name string) error {
 	if err := netlink.LinkSetUp(link); err != nil {
 		return fmt.Errorf("set %s up: %w", name, err)
 	}
-	return nil
+	// A neighbour that was asked for before the carrier came up is asked for again
+	// soon, and not after a second.
+	return setSysctl("net.ipv4.neigh."+name+".retrans_time_ms", "20")
 }
 
 func addAddr(name string, addr netip.Addr) error {

@@ -42,7 +42,7 @@ func (s *Sites) calibrate(ctx context.Context) error {
 		return nil // nothing to subtract from; or replies would be missing
 	}
 	for range calibrationRounds {
-		got, err := s.ping(ctx, probesFor(want))
+		got, err := s.ping(ctx, probesFor(want), replyTimeout)
 		if err != nil {
 			return err
 		}

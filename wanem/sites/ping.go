@@ -25,13 +25,26 @@ const replyTimeout = time.Second
 // MeasureRTT sends n probes, one after the other, from site A to the kernel of
 // site B. It fails if every one is lost.
 func (s *Sites) MeasureRTT(ctx context.Context, n int) (RTT, error) {
-	return s.ping(ctx, n)
+	return s.ping(ctx, n, replyTimeout)
 }
 
-func (s *Sites) ping(ctx context.Context, n int) (RTT, error) {
+// awaitLink returns when packets pass for the first time: a new interface's
+// carrier comes up some time after it was set up.
+func (s *Sites) awaitLink(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	for {
+		_, err := s.ping(ctx, 1, 50*time.Millisecond)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+func (s *Sites) ping(ctx context.Context, n int, timeout time.Duration) (RTT, error) {
 	var all []time.Duration
 	err := s.Do(A, func() error {
-		p, err := newPinger(s.link.RTT() + replyTimeout)
+		p, err := newPinger(s.link.RTT() + timeout)
 		if err != nil {
 			return err
 		}

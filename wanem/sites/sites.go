@@ -77,7 +77,7 @@ func Open(ctx context.Context, conf Config) (*Sites, error) {
 	}
 	err := s.build(conf)
 	if err == nil {
-		_, err = s.ping(ctx, 1)
+		err = s.awaitLink(ctx)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("make the sites: %w", err), s.Close())

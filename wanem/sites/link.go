@@ -68,10 +68,6 @@ func (s *Sites) set(link wanem.Link) error {
 	return s.setTun(link)
 }
 
-// leastDelay is the shortest one-way delay that the relay can keep after
-// calibration has taken its own latency off; about 30 km of fibre.
-const leastDelay = 140 * time.Microsecond
-
 // corrected takes half of the correction from each direction.
 func (s *Sites) corrected(delay time.Duration) time.Duration {
 	return max(0, delay-s.correction/2)
@@ -104,10 +100,10 @@ func (s *Sites) setTun(link wanem.Link) error {
 	}
 	confs := [2]tun.Config{}
 	for i, delay := range []time.Duration{forward, back} {
-		if delay < leastDelay {
-			return fmt.Errorf("%v one way is below the %v that a relay in user space can keep: use 0 km, a longer distance, or a kernel with sch_netem", delay, leastDelay)
+		if delay < tun.MinDelay {
+			return fmt.Errorf("%v one way is below the %v that a relay in user space can keep: use 0 km, a longer distance, or a kernel with sch_netem", delay, tun.MinDelay)
 		}
-		confs[i] = tun.Config{Delay: max(tun.MinDelay, s.corrected(delay)), Jitter: link.Jitter, Loss: link.Loss,
+		confs[i] = tun.Config{Delay: s.corrected(delay), Jitter: link.Jitter, Loss: link.Loss,
 			RateBits: link.RateBits, Cut: s.cut, Seed: rand.Uint64()}
 	}
 	return s.startRelay(confs[0], confs[1])

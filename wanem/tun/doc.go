@@ -28,5 +28,6 @@
 //
 // A queue holds at most MaxQueue bytes; what comes on top is dropped and counted,
 // as is what the other device refuses. Loss asked for is counted apart. A delay
-// below MinDelay can't be kept and is refused: for no distance use no relay.
+// below MinDelay can't be kept: package sites refuses it, and for no distance at
+// all uses no relay.
 package tun

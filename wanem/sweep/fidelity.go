@@ -34,20 +34,22 @@ func tolerance(link wanem.Link) time.Duration {
 	return max(20*time.Microsecond, time.Duration(0.03*float64(link.RTT()))) + link.Jitter
 }
 
+// isOff tells whether an RTT in microseconds is not the wanted one.
+func isOff(rttUS float64, link wanem.Link) bool {
+	want, allowed := link.RTT(), tolerance(link)
+	return rttUS > max(micros(want+allowed), micros(bareWire)) || rttUS < micros(want-allowed)
+}
+
 // judge labels a trial and says why in words.
 func (t *Trial) judge(link wanem.Link) {
 	want, allowed := link.RTT(), tolerance(link)
-	off := func(got float64) bool {
-		tooLong := got > max(micros(want+allowed), micros(bareWire))
-		return tooLong || got < micros(want-allowed)
-	}
 	t.Fidelity, t.Why = OK, ""
 	switch {
 	case t.Drops > 0 && link.Loss == 0:
 		t.Fidelity, t.Why = Drops, fmt.Sprintf("%d packets dropped", t.Drops)
-	case off(t.RTTBeforeUS):
+	case isOff(t.RTTBeforeUS, link):
 		t.Fidelity, t.Why = Off, fmt.Sprintf("RTT %.0f us, wanted %.0f ± %.0f", t.RTTBeforeUS, micros(want), micros(allowed))
-	case off(t.RTTAfterUS):
+	case isOff(t.RTTAfterUS, link):
 		t.Fidelity, t.Why = Drift, fmt.Sprintf("RTT %.0f us before, %.0f after the load, wanted %.0f ± %.0f",
 			t.RTTBeforeUS, t.RTTAfterUS, micros(want), micros(allowed))
 	case t.Late > 0 && float64(t.Late) > rateTolerance*float64(t.Writes):

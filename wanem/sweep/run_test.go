@@ -198,6 +198,25 @@ func TestBadLinkIsLabelledAndLeftOut(t *testing.T) {
 	}
 }
 
+func TestLinkIsSetAgainIfItIsOff(t *testing.T) {
+	stand := newFakeStand()
+	busy := true
+	stand.rttError = func(wanem.Link) time.Duration {
+		if busy {
+			busy = false
+			return time.Millisecond
+		}
+		return 0
+	}
+	r, err := inBubble(t, testConfig(t.TempDir()), stand)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.TrialsLeftOut != 0 || len(stand.links) != 13 {
+		t.Errorf("%d trials left out; the link was set %d times for 12 trials", r.TrialsLeftOut, len(stand.links))
+	}
+}
+
 func TestNothingMeasuredWell(t *testing.T) {
 	stand := newFakeStand()
 	stand.drops = 7

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
+
+	"lockstep/wanem"
 )
 
 // setUp bounds what a trial needs beside warm-up, load, rest and probes.
@@ -86,13 +88,9 @@ func (t *Trial) run(ctx context.Context, c Config, stand Stand) error {
 	defer cancel()
 	link := c.Link(t.Km)
 	t.Began, t.RTTWantUS = time.Now().Format(time.RFC3339), micros(link.RTT())
-	if err := stand.SetLink(ctx, link); err != nil {
-		return fmt.Errorf("set the link: %w", err)
-	}
-	n := probesOf(link.RTT())
-	before, err := stand.MeasureRTT(ctx, n)
+	before, err := setLink(ctx, stand, link)
 	if err != nil {
-		return fmt.Errorf("measure RTT before the load: %w", err)
+		return err
 	}
 	if t.Repeat == 0 && c.Idle > 0 {
 		if err := t.probe(ctx, c, stand); err != nil {
@@ -102,7 +100,7 @@ func (t *Trial) run(ctx context.Context, c Config, stand Stand) error {
 	if err := t.load(ctx, c, stand); err != nil {
 		return err
 	}
-	after, err := stand.MeasureRTT(ctx, n)
+	after, err := stand.MeasureRTT(ctx, probesOf(link.RTT()))
 	if err != nil {
 		return fmt.Errorf("measure RTT after the load: %w", err)
 	}
@@ -112,6 +110,24 @@ func (t *Trial) run(ctx context.Context, c Config, stand Stand) error {
 	t.RTTBeforeUS, t.RTTAfterUS = micros(before.Median), micros(after.Median)
 	t.judge(link)
 	return nil
+}
+
+// setLink sets the link and returns the RTT that it has. A link that is not as
+// wanted is set again: its calibration may have met a busy moment.
+func setLink(ctx context.Context, stand Stand, link wanem.Link) (rtt RTT, err error) {
+	const attempts = 3
+	for range attempts {
+		if err := stand.SetLink(ctx, link); err != nil {
+			return rtt, fmt.Errorf("set the link: %w", err)
+		}
+		if rtt, err = stand.MeasureRTT(ctx, probesOf(link.RTT())); err != nil {
+			return rtt, fmt.Errorf("measure RTT before the load: %w", err)
+		}
+		if !isOff(micros(rtt.Median), link) {
+			break
+		}
+	}
+	return rtt, nil
 }
 
 // withDevice opens the volume anew, uses it and closes it.

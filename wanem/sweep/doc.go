@@ -46,15 +46,19 @@
 // # Statistics
 //
 // Latencies are kept in HDR histograms of three significant figures (an error
-// of at most 0.1 %) from 1 ns to 60 s, merged over the repeats. Confidence
-// intervals are over repeats (Student's t), not over writes: writes of one
-// repeat share its conditions. The lines are Theil-Sen fits over all trials,
-// the median of the slopes of all pairs: up to 29 % of the trials may be off
-// without moving it, and a shared machine does have such trials. Its interval
-// is the distribution-free one of Sen (1968). Round trips per write is the
-// slope of the median latency against the *achieved* RTT, which needs no trust
-// in the emulator; the slope against km and the figure that follows from it
-// are given beside it.
+// of at most 0.1 %) from 1 ns to 60 s. The p50, p90 and p99 of a distance are
+// the median of its repeats', so that one repeat that met a busy machine does
+// not decide them; p99.9, p99.99, maximum, mean and the distribution are of all
+// writes of all repeats together and hide nothing. Confidence intervals are over
+// repeats (Student's t), not over writes: writes of one repeat share its
+// conditions.
+//
+// The lines are Theil-Sen fits over all trials, the median of the slopes of all
+// pairs: up to 29 % of the trials may be off without moving it, and a shared
+// machine does have such trials. Its interval is the distribution-free one of
+// Sen (1968). Round trips per write is the slope of the median latency against
+// the *achieved* RTT, which needs no trust in the emulator; the slope against km
+// and the figure that follows from it are given beside it.
 //
 // # Fidelity
 //

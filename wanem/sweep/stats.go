@@ -3,6 +3,7 @@ package sweep
 import (
 	"encoding/json"
 	"math"
+	"slices"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 	"gonum.org/v1/gonum/stat"
@@ -50,10 +51,10 @@ type Point struct {
 	Km        float64 `json:"km"`
 	RTTWantUS float64 `json:"rtt_want_us"`
 	RTTGotUS  float64 `json:"rtt_got_us"`
-	P50US     float64 `json:"p50_us"`
+	P50US     float64 `json:"p50_us"` // p50, p90, p99: median of the repeats'
 	P90US     float64 `json:"p90_us"`
 	P99US     float64 `json:"p99_us"`
-	P999US    float64 `json:"p99_9_us"`
+	P999US    float64 `json:"p99_9_us"` // from here on: of all writes together
 	P9999US   float64 `json:"p99_99_us"`
 	MaxUS     float64 `json:"max_us"`
 	MeanUS    float64 `json:"mean_us"`
@@ -85,11 +86,12 @@ func newPoint(trials []*Trial) *Point {
 		good = trials
 	}
 	p.Trials, p.latency = len(good), newHistogram()
-	var rtt, p50, p99, mean, iops []float64
+	var rtt, p50, p90, p99, mean, iops []float64
 	for _, t := range good {
 		p.latency.Merge(t.latency)
 		rtt, iops = append(rtt, t.rttUS()), append(iops, t.IOPS)
-		p50, p99, mean = append(p50, t.P50US), append(p99, t.P99US), append(mean, t.MeanUS)
+		p50, p90, p99 = append(p50, t.P50US), append(p90, percentile(t.latency, 90)), append(p99, t.P99US)
+		mean = append(mean, t.MeanUS)
 		p.Writes += t.Writes
 	}
 	for _, t := range trials {
@@ -102,16 +104,16 @@ func newPoint(trials []*Trial) *Point {
 	_, p.P50CI = meanInterval(p50)
 	_, p.P99CI = meanInterval(p99)
 	_, p.MeanCI = meanInterval(mean)
-	p.setPercentiles()
+	// One repeat in three that met a busy machine would decide a p99 of them all.
+	p.P50US, p.P90US, p.P99US = middle(p50), middle(p90), middle(p99)
+	// Further out one repeat has too few writes.
+	p.P999US, p.P9999US = percentile(p.latency, 99.9), percentile(p.latency, 99.99)
+	p.MaxUS, p.MeanUS = float64(p.latency.Max())/1000, p.latency.Mean()/1000
 	return p
 }
 
-func (p *Point) setPercentiles() {
-	p.P50US, p.P90US = percentile(p.latency, 50), percentile(p.latency, 90)
-	p.P99US, p.P999US = percentile(p.latency, 99), percentile(p.latency, 99.9)
-	p.P9999US = percentile(p.latency, 99.99)
-	p.MaxUS, p.MeanUS = float64(p.latency.Max())/1000, p.latency.Mean()/1000
-}
+// middle is the median of the repeats' values.
+func middle(values []float64) float64 { return median(slices.Sorted(slices.Values(values))) }
 
 func goodTrials(trials []*Trial) (good []*Trial) {
 	for _, t := range trials {

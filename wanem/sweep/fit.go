@@ -17,20 +17,21 @@ type line struct {
 
 func (l line) at(x float64) float64 { return l.intercept + l.slope*x }
 
-// theilSen fits a line through points of which at least two differ in x. The
-// slope is the median of those of all pairs; the intercept the median of what
-// is left at each point.
-func theilSen(x, y []float64) line {
+// theilSen fits a line through points of at least two groups. The slope is the
+// median of those of all pairs from different groups: repeats of one distance
+// differ in x by noise only, and say nothing about it. The intercept is the
+// median of what is left at each point.
+func theilSen(group, x, y []float64) line {
 	var slopes []float64
 	for i := range x {
 		for j := range i {
-			if x[i] != x[j] {
+			if group[i] != group[j] && x[i] != x[j] {
 				slopes = append(slopes, (y[i]-y[j])/(x[i]-x[j]))
 			}
 		}
 	}
 	slices.Sort(slopes)
-	l := line{slope: median(slopes), slopeCI: senInterval(slopes, x)}
+	l := line{slope: median(slopes), slopeCI: senInterval(slopes, group)}
 	rest := make([]float64, len(x))
 	for i := range x {
 		rest[i] = y[i] - l.slope*x[i]
@@ -43,11 +44,11 @@ func theilSen(x, y []float64) line {
 
 // senInterval takes the slopes at the ranks (N ± C) / 2 of the N sorted ones,
 // where C is the normal quantile times the deviation of Kendall's S under no
-// trend, corrected for ties in x (Sen 1968, equation 2.6).
-func senInterval(slopes, x []float64) Interval {
-	n := float64(len(x))
+// trend, corrected for ties (Sen 1968, equation 2.6).
+func senInterval(slopes, group []float64) Interval {
+	n := float64(len(group))
 	variance := n * (n - 1) * (2*n + 5)
-	for _, ties := range tieSizes(x) {
+	for _, ties := range tieSizes(group) {
 		variance -= ties * (ties - 1) * (2*ties + 5)
 	}
 	z := distuv.UnitNormal.Quantile((1 + confidence) / 2)
@@ -60,9 +61,9 @@ func senInterval(slopes, x []float64) Interval {
 	return Interval{slopes[low], slopes[high]}
 }
 
-func tieSizes(x []float64) (sizes []float64) {
+func tieSizes(group []float64) (sizes []float64) {
 	count := map[float64]float64{}
-	for _, v := range x {
+	for _, v := range group {
 		count[v]++
 	}
 	for _, n := range count {
@@ -105,7 +106,7 @@ func newFit(c Config, trials []*Trial) Fit {
 	if len(distances(km)) < 2 {
 		return Fit{Trials: len(good)}
 	}
-	byRTT, byKm := theilSen(rtt, p50), theilSen(km, p50)
+	byRTT, byKm := theilSen(km, rtt, p50), theilSen(km, km, p50)
 	return Fit{
 		RoundTrips: byRTT.slope, RoundTripsCI: byRTT.slopeCI, R2: byRTT.r2,
 		RoundTripsNominal: byKm.slope / c.rttPerKm(),

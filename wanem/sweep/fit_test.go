@@ -11,7 +11,8 @@ func near(a, b, by float64) bool { return math.Abs(a-b) <= by }
 
 func TestTheilSenByHand(t *testing.T) {
 	// Slopes of the pairs: 2, 2, 2, 10/3, 4, 6: the median is (2+10/3)/2.
-	l := theilSen([]float64{0, 1, 2, 3}, []float64{1, 3, 5, 11})
+	x := []float64{0, 1, 2, 3}
+	l := theilSen(x, x, []float64{1, 3, 5, 11})
 	if !near(l.slope, 8.0/3, 1e-12) {
 		t.Errorf("slope %v, want 2.667", l.slope)
 	}
@@ -26,16 +27,17 @@ func TestTheilSenRecoversOneRoundTrip(t *testing.T) {
 	var covered int
 	const runs = 400
 	for range runs {
-		var x, y []float64
+		var group, x, y []float64
 		for _, rtt := range []float64{0, 490, 979, 1959, 4897} {
 			for range 3 {
+				group = append(group, rtt)
 				x = append(x, rtt+10*random.NormFloat64())
 				y = append(y, 1.00*x[len(x)-1]+120+15*random.NormFloat64())
 			}
 		}
 		outlier := random.IntN(len(x))
 		y[outlier] += 4000 // someone else's job ran
-		l := theilSen(x, y)
+		l := theilSen(group, x, y)
 		if !near(l.slope, 1, 0.03) || !near(l.intercept, 120, 40) {
 			t.Errorf("slope %v, intercept %v; want 1.00 and 120 in spite of the outlier", l.slope, l.intercept)
 		}
@@ -50,7 +52,8 @@ func TestTheilSenRecoversOneRoundTrip(t *testing.T) {
 }
 
 func TestSenIntervalNeedsPoints(t *testing.T) {
-	l := theilSen([]float64{0, 1}, []float64{0, 1})
+	x := []float64{0, 1}
+	l := theilSen(x, x, x)
 	if finite(l.slopeCI.Low) != nil || finite(l.slopeCI.High) != nil {
 		t.Errorf("two points bound the slope to %v", l.slopeCI)
 	}

@@ -59,7 +59,7 @@ func crossing(km, y []float64, level float64) (at float64, how string) {
 		return 0, Unknown
 	}
 	last := len(km) - 1
-	slope := theilSen(km, y).slope
+	slope := theilSen(km, km, y).slope
 	if slope <= 0 {
 		return 0, Unknown
 	}

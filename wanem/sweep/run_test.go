@@ -217,6 +217,27 @@ func TestLinkIsSetAgainIfItIsOff(t *testing.T) {
 	}
 }
 
+func TestDriftIsLabelled(t *testing.T) {
+	stand := newFakeStand()
+	loaded := false
+	stand.setLink = func() error { loaded = false; return nil }
+	stand.rttError = func(link wanem.Link) time.Duration {
+		was := loaded
+		loaded = true // every measurement but the first after SetLink follows the load
+		if was && link.Distance == 100*wanem.Km {
+			return -100 * time.Microsecond
+		}
+		return 0
+	}
+	r, err := inBubble(t, testConfig(t.TempDir()), stand)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := r.Points[2]; p.Fidelity != Drift || p.LeftOut != 3 || !strings.Contains(p.Why, "979 us before, 879 after") {
+		t.Errorf("100 km: %+v", p)
+	}
+}
+
 func TestNothingMeasuredWell(t *testing.T) {
 	stand := newFakeStand()
 	stand.drops = 7

@@ -90,7 +90,7 @@ func (t *Trial) run(ctx context.Context, c Config, stand Stand) error {
 	t.Began, t.RTTWantUS = time.Now().Format(time.RFC3339), micros(link.RTT())
 	before, err := setLink(ctx, stand, link)
 	if err != nil {
-		return err
+		return fmt.Errorf("before the load: %w", err)
 	}
 	if t.Repeat == 0 && c.Idle > 0 {
 		if err := t.probe(ctx, c, stand); err != nil {
@@ -100,7 +100,7 @@ func (t *Trial) run(ctx context.Context, c Config, stand Stand) error {
 	if err := t.load(ctx, c, stand); err != nil {
 		return err
 	}
-	after, err := stand.MeasureRTT(ctx, probesOf(link.RTT()))
+	after, err := measureRTT(ctx, stand, link)
 	if err != nil {
 		return fmt.Errorf("measure RTT after the load: %w", err)
 	}
@@ -112,22 +112,34 @@ func (t *Trial) run(ctx context.Context, c Config, stand Stand) error {
 	return nil
 }
 
-// setLink sets the link and returns the RTT that it has. A link that is not as
-// wanted is set again: its calibration may have met a busy moment.
+// attempts is how often an RTT that is not the wanted one is measured: a busy
+// moment of the machine is no property of the link.
+const attempts = 3
+
+// setLink sets the link and returns its RTT. A link that is off is set again:
+// its calibration may have met such a moment.
 func setLink(ctx context.Context, stand Stand, link wanem.Link) (rtt RTT, err error) {
-	const attempts = 3
 	for range attempts {
 		if err := stand.SetLink(ctx, link); err != nil {
 			return rtt, fmt.Errorf("set the link: %w", err)
 		}
-		if rtt, err = stand.MeasureRTT(ctx, probesOf(link.RTT())); err != nil {
-			return rtt, fmt.Errorf("measure RTT before the load: %w", err)
-		}
-		if !isOff(micros(rtt.Median), link) {
+		rtt, err = stand.MeasureRTT(ctx, probesOf(link.RTT()))
+		if err != nil || !isOff(micros(rtt.Median), link) {
 			break
 		}
 	}
-	return rtt, nil
+	return rtt, err
+}
+
+// measureRTT returns the RTT of a link that was set earlier.
+func measureRTT(ctx context.Context, stand Stand, link wanem.Link) (rtt RTT, err error) {
+	for range attempts {
+		rtt, err = stand.MeasureRTT(ctx, probesOf(link.RTT()))
+		if err != nil || !isOff(micros(rtt.Median), link) {
+			break
+		}
+	}
+	return rtt, err
 }
 
 // withDevice opens the volume anew, uses it and closes it.

@@ -100,7 +100,7 @@ func (c *Conn) use(f func() error) error {
 func (c *Conn) until(w *waiter, f func(fd uintptr) bool) error {
 	c.users.RLock()
 	defer c.users.RUnlock()
-	for {
+	for slept := false; ; slept = true {
 		w.clear()
 		if c.closed.Load() {
 			return net.ErrClosed
@@ -108,7 +108,13 @@ func (c *Conn) until(w *waiter, f func(fd uintptr) bool) error {
 		if w.expired() {
 			return os.ErrDeadlineExceeded
 		}
-		if f(uintptr(c.fd)) || w == &c.in && c.spinUntil(f) {
+		if f(uintptr(c.fd)) {
+			if w == &c.in && !slept {
+				c.spin.load()
+			}
+			return nil
+		}
+		if w == &c.in && c.spinUntil(f) {
 			return nil
 		}
 		if err := w.sleep(c.fd); err != nil {

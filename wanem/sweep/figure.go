@@ -27,10 +27,12 @@ var (
 	medianColor = color.NRGBA{R: 0x04, A: 255}
 	tailColor   = color.NRGBA{R: 0x05, A: 255}
 	budgetColor = color.NRGBA{R: 0x06, A: 255}
+	bandColor   = color.NRGBA{R: 0x07, A: 255}
 
 	cssColors = map[string]string{
 		"#010000": "var(--ink)", "#020000": "var(--muted)", "#030000": "var(--grid)",
 		"#040000": "var(--median)", "#050000": "var(--tail)", "#060000": "var(--budget)",
+		"#070000": "var(--band)",
 	}
 )
 
@@ -107,14 +109,13 @@ func (f *figure) dots(xy plotter.XYs, c color.Color, radius vg.Length, shape dra
 }
 
 // band fills what is between two lines with the same x.
-func (f *figure) band(low, high plotter.XYs, c color.NRGBA) {
+func (f *figure) band(low, high plotter.XYs, c color.Color) {
 	outline := append(plotter.XYs(nil), low...)
 	for i := len(high) - 1; i >= 0; i-- {
 		outline = append(outline, high[i])
 	}
 	p, err := plotter.NewPolygon(outline)
 	if f.keep(err) {
-		c.A = 40
 		p.Color, p.LineStyle.Width = c, 0
 		f.Add(p)
 	}
@@ -128,9 +129,14 @@ func (f *figure) bar(x float64, v Interval, c color.Color) {
 }
 
 func (f *figure) label(x, y float64, words string, c color.Color, offset vg.Point) {
+	f.alignedLabel(x, y, words, c, text.XLeft, offset)
+}
+
+func (f *figure) alignedLabel(x, y float64, words string, c color.Color, align text.XAlignment, offset vg.Point) {
 	l, err := plotter.NewLabels(plotter.XYLabels{XYs: plotter.XYs{{X: x, Y: y}}, Labels: []string{words}})
 	if f.keep(err) {
 		setStyle(&l.TextStyle[0], c)
+		l.TextStyle[0].XAlign = align
 		l.Offset = offset
 		f.Add(l)
 	}
@@ -153,7 +159,7 @@ func (f *figure) svg(title string) (template.HTML, error) {
 var (
 	svgHead   = regexp.MustCompile(`(?s)^.*?<svg [^>]*>`)
 	svgFont   = regexp.MustCompile(`font-family:[^;]*;font-variant:[^;]*;font-weight:normal;font-style:normal;`)
-	svgColour = regexp.MustCompile(`#0[1-6]0000`)
+	svgColour = regexp.MustCompile(`#0[1-7]0000`)
 )
 
 // inline makes a file's SVG part of a page: it scales with it, and takes fonts

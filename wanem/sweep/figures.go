@@ -7,6 +7,7 @@ import (
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/text"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
 )
@@ -48,7 +49,7 @@ func (r *Report) latencyFigure() (template.HTML, error) {
 	r.roundTripLine(f, 2, last, top)
 	if len(points) > 0 {
 		p50, p99 := series(points, ms, median50), series(points, ms, tail99)
-		f.band(p50, p99, tailColor)
+		f.band(p50, p99, bandColor)
 		f.line(p99, tailColor, 1.75)
 		f.dots(p99, tailColor, 2.5, draw.CircleGlyph{})
 		f.line(p50, medianColor, 2.25)
@@ -132,7 +133,12 @@ func (r *Report) budgetLines(f *figure, last, top, scale float64) {
 			f.line(plotter.XYs{{X: l.Km, Y: 0}, {X: l.Km, Y: y}}, budgetColor, 1, 2, 3)
 			f.dots(plotter.XYs{{X: l.Km, Y: y}}, budgetColor, 4, draw.CircleGlyph{})
 		}
-		f.label(0, y, words, budgetColor, vg.Point{X: 6, Y: 4})
+		// At the end where the curves are far away.
+		if l.How == Interpolated && l.Km < last/2 {
+			f.alignedLabel(last, y, words, budgetColor, text.XRight, vg.Point{X: -4, Y: 4})
+		} else {
+			f.label(0, y, words, budgetColor, vg.Point{X: 6, Y: 4})
+		}
 	}
 }
 
@@ -180,14 +186,14 @@ func (r *Report) cdfFigure() (template.HTML, error) {
 		xy := cdf(p)
 		low, high = min(low, xy[0].X), max(high, xy[len(xy)-1].X)
 		f.line(xy, c, 1.75)
-		end := xy[len(xy)-1]
-		f.label(end.X, end.Y, formatKm(p.Km)+" km", c, vg.Point{X: -14, Y: 4})
+		// Where the curves are steep and apart.
+		f.alignedLabel(percentile(p.latency, 50)/1000, nines(50), formatKm(p.Km)+" km", c, text.XRight, vg.Point{X: -4, Y: 2})
 	}
 	if len(points) == 0 {
 		low, high = 0.1, 10
 	}
 	f.X.Scale = plot.LogScale{}
-	f.X.Min, f.X.Max = low*0.85, high*1.25
+	f.X.Min, f.X.Max = low*0.6, high*1.1
 	f.X.Tick.Marker = logTicks(f.X.Min, f.X.Max, plain)
 	return f.svg("Distribution of write latencies")
 }

@@ -1,6 +1,7 @@
 package sweep
 
 import (
+	"fmt"
 	"time"
 )
 
@@ -64,4 +65,21 @@ func crossing(km, y []float64, level float64) (at float64, how string) {
 		return 0, Unknown
 	}
 	return km[last] + (level-y[last])/slope, Extrapolated
+}
+
+// notes says where p99 falls with distance, which no link makes it do.
+func notes(points []*Point) []string {
+	list := []string{} // [] in JSON, not null
+	var before *Point
+	for _, p := range points {
+		if p.Fidelity != OK {
+			continue
+		}
+		if before != nil && p.P99US < before.P99US {
+			list = append(list, fmt.Sprintf("p99 at %s km (%.0f us) is above that at %s km (%.0f us): not distance but something else on this machine made it so, and the limits near it are uncertain; a longer --duration or more --repeats help.",
+				formatKm(before.Km), before.P99US, formatKm(p.Km), p.P99US))
+		}
+		before = p
+	}
+	return list
 }

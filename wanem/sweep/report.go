@@ -30,6 +30,7 @@ type Report struct {
 
 	Points []*Point `json:"points"`
 	Limits []Limit  `json:"limits"`
+	Notes  []string `json:"notes"` // what a reader of the limits must know
 
 	When       string            `json:"when"` // RFC 3339
 	Parameters map[string]string `json:"parameters"`
@@ -59,6 +60,7 @@ func newReport(c Config, facts Facts, parameters map[string]string, trials []*Tr
 	}
 	slices.SortStableFunc(r.trials, func(a, b *Trial) int { return cmp.Compare(a.Km, b.Km) })
 	r.Limits = newLimits(c.Budgets, r.Points)
+	r.Notes = notes(r.Points)
 	r.TrialsFitted = r.fit.Trials
 	if f := r.fit; f.OK {
 		r.RoundTrips, r.RoundTripsCI, r.RoundTripsNominal = &f.RoundTrips, &f.RoundTripsCI, &f.RoundTripsNominal

@@ -95,6 +95,9 @@ func formatBytes(n int64) string {
 }
 
 func formatUS(us float64) string {
+	if us >= 1e6 {
+		return strconv.FormatFloat(us/1e6, 'f', -1, 64) + " s"
+	}
 	if us >= 1000 {
 		return strconv.FormatFloat(us/1000, 'f', -1, 64) + " ms"
 	}
@@ -114,7 +117,11 @@ func (r *Report) WriteText(w io.Writer) error {
 	table.Flush()
 	r.writeProbes(w)
 	r.writeLimits(w)
-	fmt.Fprintf(w, "\n%s\n\n%s\n", r.integrity(), r.Answer)
+	fmt.Fprintf(w, "\n%s\n", r.integrity())
+	for _, note := range r.Notes {
+		fmt.Fprintf(w, "Note: %s\n", note)
+	}
+	fmt.Fprintf(w, "\n%s\n", r.Answer)
 	return nil
 }
 

@@ -13,40 +13,37 @@ import (
 )
 
 // compareFiles compares the first size bytes of two files. Holes read as
-// zeroes; where both have one nothing is read.
-func compareFiles(a, b string, size int64) (sweep.Comparison, error) {
-	result := sweep.Comparison{Bytes: size, FirstDifference: -1}
+// zeroes; where both have one nothing is read. A difference is a
+// *sweep.DifferenceError.
+func compareFiles(a, b string, size int64) error {
 	fa, err := os.Open(a)
 	if err != nil {
-		return result, fmt.Errorf("compare: %w", err)
+		return fmt.Errorf("compare: %w", err)
 	}
 	defer fa.Close()
 	fb, err := os.Open(b)
 	if err != nil {
-		return result, fmt.Errorf("compare: %w", err)
+		return fmt.Errorf("compare: %w", err)
 	}
 	defer fb.Close()
 	const chunk = 1 << 20
 	bufA, bufB := make([]byte, chunk), make([]byte, chunk)
-	for off := int64(0); off < size; off += chunk {
-		if off, err = nextData(fa, fb, off, size); err != nil || off >= size {
-			break
+	for off := int64(0); ; off += chunk {
+		if off, err = nextData(fa, fb, off, size); err != nil || off == size {
+			return err
 		}
 		n := min(chunk, size-off)
-		if err = readBoth(fa, fb, bufA[:n], bufB[:n], off); err != nil {
-			break
+		if err := readBoth(fa, fb, bufA[:n], bufB[:n], off); err != nil {
+			return err
 		}
 		if !bytes.Equal(bufA[:n], bufB[:n]) {
-			result.FirstDifference = off + firstDifference(bufA[:n], bufB[:n])
-			return result, nil
+			return &sweep.DifferenceError{Offset: off + firstDifference(bufA[:n], bufB[:n])}
 		}
 	}
-	result.Identical = err == nil
-	return result, err
 }
 
 // nextData returns the first offset from off on at which one of the files
-// holds data, size if none does.
+// holds data, size if none does before it.
 func nextData(a, b *os.File, off, size int64) (int64, error) {
 	next := size
 	for _, f := range []*os.File{a, b} {

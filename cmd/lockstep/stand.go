@@ -40,11 +40,12 @@ func (s *stand) Open(ctx context.Context) (sweep.Device, error) {
 func (s *stand) URI() string { return s.pair.uri() }
 
 // Compare stops both processes: their last flush is part of what is compared.
-func (s *stand) Compare(ctx context.Context) (sweep.Comparison, error) {
+func (s *stand) Compare(ctx context.Context) (bytes int64, err error) {
 	if err := s.pair.stop(ctx); err != nil {
-		return sweep.Comparison{}, err
+		return 0, err
 	}
-	return compareFiles(s.pair.primaryFile(), s.pair.replicaFile(), int64(s.pair.size))
+	bytes = int64(s.pair.size)
+	return bytes, compareFiles(s.pair.primaryFile(), s.pair.replicaFile(), bytes)
 }
 
 func (s *stand) Facts() sweep.Facts { return s.facts }

@@ -6,8 +6,9 @@
 //
 //	distances x repeats = trials, in an order drawn from the seed
 //	each trial:  set link -> measure RTT -> (cold and idle writes) ->
-//	             warm-up -> load -> read back and check -> measure RTT -> file
-//	at the end:  compare the replicas byte for byte -> fit -> report
+//	             warm-up -> load -> read back and check ->
+//	             compare the replicas byte for byte -> measure RTT -> file
+//	at the end:  fit -> report
 //
 // Every trial opens the volume anew, so that trials do not lean on each other,
 // and leaves one file, written atomically; a sweep that was stopped goes on
@@ -40,8 +41,9 @@
 //
 // Every block says who wrote it, when and where (see stamp), and goroutines
 // write disjoint blocks, so what a block must hold at the end is known to the
-// byte. After each trial all blocks that it wrote are read back and compared;
-// after the sweep the replicas' files are. A mismatch fails the sweep.
+// byte. After each trial all blocks that it wrote are read back and compared,
+// and then the replicas' files with each other, before the next trial's start
+// could make them equal. A mismatch ends the sweep.
 //
 // # Statistics
 //

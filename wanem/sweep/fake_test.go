@@ -111,11 +111,11 @@ func (s *fakeStand) Open(context.Context) (Device, error) {
 
 func (s *fakeStand) URI() string { return "nbd+unix:///?socket=/nowhere" }
 
-func (s *fakeStand) Compare(context.Context) (Comparison, error) {
+func (s *fakeStand) Compare(context.Context) (int64, error) {
 	if s.differ {
-		return Comparison{Bytes: int64(s.size), FirstDifference: 4711}, nil
+		return 0, &DifferenceError{4711}
 	}
-	return Comparison{Bytes: int64(s.size), Identical: true, FirstDifference: -1}, nil
+	return int64(s.size), nil
 }
 
 func (s *fakeStand) Facts() Facts {

@@ -23,10 +23,8 @@ type Report struct {
 	TrialsLeftOut     int       `json:"trials_left_out"`
 
 	ReplicasIdentical bool  `json:"replicas_identical"`
-	BytesCompared     int64 `json:"bytes_compared"`
-	// FirstDifference is an offset, -1 where the replicas are identical.
-	FirstDifference int64 `json:"first_difference"`
-	BlocksVerified  int64 `json:"blocks_verified"`
+	BytesCompared     int64 `json:"bytes_compared"` // on each replica, over all trials
+	BlocksVerified    int64 `json:"blocks_verified"`
 
 	Points []*Point `json:"points"`
 	Limits []Limit  `json:"limits"`
@@ -42,14 +40,15 @@ type Report struct {
 	trials []*Trial
 }
 
-func newReport(c Config, facts Facts, parameters map[string]string, trials []*Trial, compared Comparison) *Report {
+func newReport(c Config, facts Facts, parameters map[string]string, trials []*Trial) *Report {
 	r := &Report{
-		ReplicasIdentical: compared.Identical, BytesCompared: compared.Bytes, FirstDifference: compared.FirstDifference,
-		When: time.Now().Format(time.RFC3339), Parameters: parameters, Host: thisHost(), Stand: facts,
+		ReplicasIdentical: !slices.ContainsFunc(trials, func(t *Trial) bool { return t.Compared == 0 }),
+		When:              time.Now().Format(time.RFC3339), Parameters: parameters, Host: thisHost(), Stand: facts,
 		config: c, trials: trials, fit: newFit(c, trials),
 	}
 	byKm := map[float64][]*Trial{}
 	for _, t := range trials {
+		r.BytesCompared += t.Compared
 		byKm[t.Km] = append(byKm[t.Km], t)
 	}
 	for _, km := range distances(c.Km) {

@@ -168,8 +168,8 @@ func TestDifferentReplicasFailTheSweep(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "4711") {
 		t.Fatalf("error %v, want the offset of the difference", err)
 	}
-	if r == nil || r.ReplicasIdentical || !strings.Contains(r.integrity(), "DIFFER") {
-		t.Error("the report hides that the replicas differ")
+	if _, err := os.Stat(filepath.Join(c.Out, "report.json")); r != nil || err == nil {
+		t.Error("there is a report, though the replicas differ")
 	}
 }
 

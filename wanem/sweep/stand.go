@@ -33,8 +33,9 @@ type Stand interface {
 	Open(context.Context) (Device, error)
 	// URI names the open volume for fio.
 	URI() string
-	// Compare stops the volume and compares the replicas byte for byte.
-	Compare(context.Context) (Comparison, error)
+	// Compare stops the volume and compares the replicas byte for byte. It
+	// returns how many bytes each has; a difference is a *DifferenceError.
+	Compare(context.Context) (bytes int64, err error)
 	// Facts says what the stand is made of. They end up in the report.
 	Facts() Facts
 }
@@ -44,26 +45,11 @@ type RTT struct {
 	Median, P99, Min time.Duration
 }
 
-// Comparison is the outcome of comparing the replicas.
-type Comparison struct {
-	Bytes     int64 // compared on each
-	Identical bool
-	// FirstDifference is the offset of the first byte that differs, -1 if none.
-	FirstDifference int64
-}
-
-func (c Comparison) err() error {
-	if c.Identical {
-		return nil
-	}
-	return &DifferenceError{c.FirstDifference}
-}
-
 // DifferenceError says that the replicas differ from an offset on.
 type DifferenceError struct{ Offset int64 }
 
 func (e *DifferenceError) Error() string {
-	return fmt.Sprintf("compare the replicas: they differ from offset %d on: this is a fault of the mirror: keep both files and report it", e.Offset)
+	return fmt.Sprintf("they differ from offset %d on: this is a fault of the mirror: keep both files and report it", e.Offset)
 }
 
 // Facts describes a stand. Parameters belong to the experiment: a sweep is

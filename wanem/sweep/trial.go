@@ -33,7 +33,9 @@ type Trial struct {
 	P99US       float64  `json:"p99_us"`
 	MeanUS      float64  `json:"mean_us"`
 	// Verified is the number of blocks that were read back and compared.
-	Verified int64   `json:"verified"`
+	Verified int64 `json:"verified"`
+	// Compared is the size of the replicas, which were equal after the load.
+	Compared int64   `json:"compared"`
 	Probes   []Probe `json:"probes,omitempty"`
 	// Histogram is of latencies in ns: HdrHistogram V2, compressed, base64.
 	Histogram string `json:"histogram"`
@@ -99,6 +101,9 @@ func (t *Trial) run(ctx context.Context, c Config, stand Stand) error {
 	}
 	if err := t.load(ctx, c, stand); err != nil {
 		return err
+	}
+	if t.Compared, err = stand.Compare(ctx); err != nil {
+		return fmt.Errorf("compare the replicas: %w", err)
 	}
 	after, err := measureRTT(ctx, stand, link)
 	if err != nil {

@@ -13,6 +13,12 @@ import (
 // serve serves cfg on a fresh unix socket until the test ends, and returns the
 // socket's path.
 func serve(t testing.TB, cfg Config) string {
+	_, path := start(t, cfg)
+	return path
+}
+
+// start is serve for tests that look into the server.
+func start(t testing.TB, cfg Config) (*Server, string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "s")
 	if cfg.Logger == nil {
@@ -33,12 +39,13 @@ func serve(t testing.TB, cfg Config) string {
 		defer cancel()
 		if err := s.Shutdown(ctx); err != nil {
 			t.Errorf("shutdown: %v", err)
+			return // it would be waited for in vain
 		}
 		if err := <-done; err != nil {
 			t.Errorf("serve: %v", err)
 		}
 	})
-	return path
+	return s, path
 }
 
 // disk is an export of size bytes of memory.

@@ -116,10 +116,10 @@ func (c *conn) sentLocked() {
 		return
 	}
 	s.failed = true
+	c.stopReading() // before room is made: what the client sent last is better left alone
 	dropped := append(s.sending, s.queue...)
 	s.sending, s.queue = nil, nil
 	c.release(dropped)
-	c.stopReading()
 }
 
 // sendOnce makes one attempt and releases what was sent completely.

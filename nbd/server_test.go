@@ -157,7 +157,7 @@ func TestReplacementWaits(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			e, held := holding()
-			path := serve(t, Config{Exports: []Export{e}, Limits: tc.limits})
+			s, path := start(t, Config{Exports: []Export{e}, Limits: tc.limits})
 			old := rawClient(t, path)
 			other := rawClient(t, path)
 			old.Write(two) //nolint:errcheck // the next line waits for it
@@ -166,6 +166,7 @@ func TestReplacementWaits(t *testing.T) {
 				writes = append(writes, <-held...)
 			}
 			tc.end(old)
+			waitFor(t, "the server to see the end", func() bool { return s.exports[0].dying() != nil })
 
 			replacement := dialUnix(t, path)
 			io.WriteString(replacement, enterDefault) //nolint:errcheck // the read reports it

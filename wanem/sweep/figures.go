@@ -187,7 +187,7 @@ func (r *Report) cdfFigure() (template.HTML, error) {
 		low, high = min(low, xy[0].X), max(high, xy[len(xy)-1].X)
 		f.line(xy, c, 1.75)
 		// Where the curves are steep and apart.
-		f.alignedLabel(percentile(p.latency, 50)/1000, nines(50), formatKm(p.Km)+" km", c, text.XRight, vg.Point{X: -4, Y: 2})
+		f.alignedLabel(percentile(p.latency, 50)/1000, nines(50), formatKm(p.Km), c, text.XRight, vg.Point{X: -4, Y: 2})
 	}
 	if len(points) == 0 {
 		low, high = 0.1, 10

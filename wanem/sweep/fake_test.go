@@ -53,8 +53,7 @@ func (d *fakeDevice) WriteAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
-func (d *fakeDevice) Flush() error { return nil }
-func (d *fakeDevice) Size() int64  { return int64(len(d.data)) }
+func (d *fakeDevice) Size() int64 { return int64(len(d.data)) }
 func (d *fakeDevice) Close() error {
 	d.close.Do(func() { close(d.closed) })
 	return nil

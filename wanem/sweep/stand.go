@@ -15,7 +15,6 @@ type Device interface {
 	io.ReaderAt
 	io.WriterAt
 	io.Closer
-	Flush() error
 	Size() int64
 }
 

@@ -37,7 +37,7 @@ func TestSweepOnRealProcesses(t *testing.T) {
 	if err != nil {
 		t.Fatal(st.pair.explain(err))
 	}
-	if !report.ReplicasIdentical || report.BytesCompared != 6*int64(st.pair.size) || report.BlocksVerified == 0 {
+	if !report.ReplicasIdentical || report.BytesCompared != 10*int64(st.pair.size) || report.BlocksVerified == 0 {
 		t.Errorf("identical %v, %d bytes, %d blocks verified", report.ReplicasIdentical, report.BytesCompared, report.BlocksVerified)
 	}
 	for _, p := range report.Points {

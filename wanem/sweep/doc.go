@@ -5,7 +5,8 @@
 // # What one sweep does
 //
 //	distances x repeats = trials, in an order drawn from the seed
-//	each trial:  set link -> measure RTT -> (cold and idle writes) ->
+//	each trial:  set link -> measure RTT ->
+//	             (cold and idle writes -> compare the replicas) ->
 //	             warm-up -> load -> read back and check ->
 //	             compare the replicas byte for byte -> measure RTT -> file
 //	at the end:  fit -> report
@@ -41,8 +42,8 @@
 //
 // Every block says who wrote it, when and where (see stamp), and goroutines
 // write disjoint blocks, so what a block must hold at the end is known to the
-// byte. After each trial all blocks that it wrote are read back and compared,
-// and then the replicas' files with each other, before the next trial's start
+// byte. After each load all blocks that it wrote are read back and compared,
+// and after each use of the volume the replicas' files, before the next start
 // could make them equal. A mismatch ends the sweep.
 //
 // # Statistics
@@ -64,7 +65,10 @@
 //
 // # Fidelity
 //
-// A trial whose link was not as wanted is labelled (see Fidelity) and left out
+// An RTT that is off is measured up to three times, before the load with the
+// link set anew, since a busy moment of the machine is no property of the link;
+// the report says how many measurements were repeated.
+// A trial whose link was not as wanted then is labelled (see Fidelity) and left out
 // of figures, fit and limits, and the report says so. A distance without one
 // good trial is shown with its label only.
 //

@@ -32,7 +32,7 @@ func TestReportIsSelfContained(t *testing.T) {
 	if err := r.WriteText(&text); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(text.String(), r.Answer) || !strings.Contains(text.String(), "identical after each of 12 trials (48 MiB compared)") {
+	if !strings.Contains(text.String(), r.Answer) || !strings.Contains(text.String(), "identical after each use in 12 trials (80 MiB compared)") {
 		t.Errorf("text:\n%s", &text)
 	}
 }

@@ -215,6 +215,9 @@ func TestLinkIsSetAgainIfItIsOff(t *testing.T) {
 	if r.TrialsLeftOut != 0 || len(stand.links) != 13 {
 		t.Errorf("%d trials left out; the link was set %d times for 12 trials", r.TrialsLeftOut, len(stand.links))
 	}
+	if !strings.Contains(r.integrity(), "of the RTT measurements 1 were off at first") {
+		t.Errorf("the report hides it: %s", r.integrity())
+	}
 }
 
 func TestDriftIsLabelled(t *testing.T) {

@@ -165,14 +165,24 @@ func (r *Report) writeLimits(w io.Writer) {
 
 // integrity says what was checked.
 func (r *Report) integrity() string {
-	text := fmt.Sprintf("The replicas were byte for byte identical after each of %d trials (%s compared)", len(r.trials), formatBytes(r.BytesCompared))
+	text := fmt.Sprintf("The replicas were byte for byte identical after each use in %d trials (%s compared)", len(r.trials), formatBytes(r.BytesCompared))
 	if r.BlocksVerified > 0 {
 		text += fmt.Sprintf("; %d blocks were read back and held what was written last", r.BlocksVerified)
+	}
+	if n := r.rttRepeated(); n > 0 {
+		text += fmt.Sprintf("; of the RTT measurements %d were off at first and taken again", n)
 	}
 	if r.TrialsLeftOut > 0 {
 		text += fmt.Sprintf("; %d of %d trials are left out because their link was not as wanted", r.TrialsLeftOut, len(r.trials))
 	}
 	return text + "."
+}
+
+func (r *Report) rttRepeated() (n int) {
+	for _, t := range r.trials {
+		n += t.RTTRepeated
+	}
+	return n
 }
 
 // csvNumber leaves the field of an unbounded value empty.

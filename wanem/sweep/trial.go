@@ -23,6 +23,7 @@ type Trial struct {
 	RTTWantUS   float64  `json:"rtt_want_us"`
 	RTTBeforeUS float64  `json:"rtt_before_us"` // medians
 	RTTAfterUS  float64  `json:"rtt_after_us"`
+	RTTRepeated int      `json:"rtt_repeated"` // measurements taken again as they were off
 	Drops       uint64   `json:"drops"`
 	Fidelity    Fidelity `json:"fidelity"`
 	Why         string   `json:"why,omitempty"`
@@ -34,7 +35,7 @@ type Trial struct {
 	MeanUS      float64  `json:"mean_us"`
 	// Verified is the number of blocks that were read back and compared.
 	Verified int64 `json:"verified"`
-	// Compared is the size of the replicas, which were equal after the load.
+	// Compared is the number of bytes of each replica that were compared, and equal.
 	Compared int64   `json:"compared"`
 	Probes   []Probe `json:"probes,omitempty"`
 	// Histogram is of latencies in ns: HdrHistogram V2, compressed, base64.
@@ -90,7 +91,7 @@ func (t *Trial) run(ctx context.Context, c Config, stand Stand) error {
 	defer cancel()
 	link := c.Link(t.Km)
 	t.Began, t.RTTWantUS = time.Now().Format(time.RFC3339), micros(link.RTT())
-	before, err := setLink(ctx, stand, link)
+	before, err := t.setLink(ctx, stand, link)
 	if err != nil {
 		return fmt.Errorf("before the load: %w", err)
 	}
@@ -102,10 +103,7 @@ func (t *Trial) run(ctx context.Context, c Config, stand Stand) error {
 	if err := t.load(ctx, c, stand); err != nil {
 		return err
 	}
-	if t.Compared, err = stand.Compare(ctx); err != nil {
-		return fmt.Errorf("compare the replicas: %w", err)
-	}
-	after, err := measureRTT(ctx, stand, link)
+	after, err := t.measureRTT(ctx, stand, link)
 	if err != nil {
 		return fmt.Errorf("measure RTT after the load: %w", err)
 	}
@@ -121,34 +119,39 @@ func (t *Trial) run(ctx context.Context, c Config, stand Stand) error {
 // moment of the machine is no property of the link.
 const attempts = 3
 
-// setLink sets the link and returns its RTT. A link that is off is set again:
-// its calibration may have met such a moment.
-func setLink(ctx context.Context, stand Stand, link wanem.Link) (rtt RTT, err error) {
-	for range attempts {
-		if err := stand.SetLink(ctx, link); err != nil {
-			return rtt, fmt.Errorf("set the link: %w", err)
+// settle measures until the RTT is the wanted one or the attempts are used up,
+// and counts what it had to repeat.
+func (t *Trial) settle(link wanem.Link, measure func() (RTT, error)) (rtt RTT, err error) {
+	for attempt := range attempts {
+		if attempt > 0 {
+			t.RTTRepeated++
 		}
-		rtt, err = stand.MeasureRTT(ctx, probesOf(link.RTT()))
-		if err != nil || !isOff(micros(rtt.Median), link) {
+		if rtt, err = measure(); err != nil || !isOff(micros(rtt.Median), link) {
 			break
 		}
 	}
 	return rtt, err
+}
+
+// setLink sets the link and returns its RTT. A link that is off is set again:
+// its calibration may have met a busy moment too.
+func (t *Trial) setLink(ctx context.Context, stand Stand, link wanem.Link) (RTT, error) {
+	return t.settle(link, func() (RTT, error) {
+		if err := stand.SetLink(ctx, link); err != nil {
+			return RTT{}, fmt.Errorf("set the link: %w", err)
+		}
+		return stand.MeasureRTT(ctx, probesOf(link.RTT()))
+	})
 }
 
 // measureRTT returns the RTT of a link that was set earlier.
-func measureRTT(ctx context.Context, stand Stand, link wanem.Link) (rtt RTT, err error) {
-	for range attempts {
-		rtt, err = stand.MeasureRTT(ctx, probesOf(link.RTT()))
-		if err != nil || !isOff(micros(rtt.Median), link) {
-			break
-		}
-	}
-	return rtt, err
+func (t *Trial) measureRTT(ctx context.Context, stand Stand, link wanem.Link) (RTT, error) {
+	return t.settle(link, func() (RTT, error) { return stand.MeasureRTT(ctx, probesOf(link.RTT())) })
 }
 
-// withDevice opens the volume anew, uses it and closes it.
-func withDevice(ctx context.Context, stand Stand, use func(Device) error) error {
+// withDevice opens the volume anew, uses it, closes it and compares the
+// replicas: the next opening would make them equal.
+func (t *Trial) withDevice(ctx context.Context, stand Stand, use func(Device) error) error {
 	dev, err := stand.Open(ctx)
 	if err != nil {
 		return fmt.Errorf("open the volume: %w", err)
@@ -160,12 +163,20 @@ func withDevice(ctx context.Context, stand Stand, use func(Device) error) error 
 	if closing := dev.Close(); err == nil && closing != nil {
 		err = fmt.Errorf("close the volume: %w", closing)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	compared, err := stand.Compare(ctx)
+	if err != nil {
+		return fmt.Errorf("compare the replicas: %w", err)
+	}
+	t.Compared += compared
+	return nil
 }
 
 func (t *Trial) probe(ctx context.Context, c Config, stand Stand) error {
 	for _, size := range probeSizes {
-		err := withDevice(ctx, stand, func(dev Device) error {
+		err := t.withDevice(ctx, stand, func(dev Device) error {
 			probe, err := runProbe(ctx, dev, t.Seed, size, c.Idle)
 			t.Probes = append(t.Probes, probe)
 			return err
@@ -178,7 +189,7 @@ func (t *Trial) probe(ctx context.Context, c Config, stand Stand) error {
 }
 
 func (t *Trial) load(ctx context.Context, c Config, stand Stand) error {
-	return withDevice(ctx, stand, func(dev Device) error {
+	return t.withDevice(ctx, stand, func(dev Device) error {
 		if c.Workload != Builtin {
 			m, err := runFio(ctx, c, stand.URI())
 			if err != nil {

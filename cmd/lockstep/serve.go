@@ -138,6 +138,7 @@ func shutdown(server *nbd.Server, volume *mirror.Volume) error {
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
 	if err := server.Shutdown(ctx); err != nil {
+		volume.Close() // ends what the server still waits for
 		return fmt.Errorf("stopped with requests in flight, which were not acknowledged: %w", err)
 	}
 	return volume.Flush(ctx)

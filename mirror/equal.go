@@ -20,7 +20,7 @@ const (
 
 	// primeSize is how much a link must carry at full speed before it counts as
 	// primed, in bytes.
-	primeSize = 1 << 20
+	primeSize = 4 << 20
 )
 
 // prime fills the connection's pipe before anything waits for it: TCP starts

@@ -116,12 +116,11 @@ func TestInteropQemuIO(t *testing.T) {
 }
 
 // TestInteropFio: a mix of sizes and alignments, verified, with completion out of
-// order, small bounds, and polling.
+// order, and small bounds.
 func TestInteropFio(t *testing.T) {
 	for name, cfg := range map[string]Config{
 		"default": {},
 		"bounded": {Limits: Limits{Requests: 3, Bytes: 300 << 10}},
-		"polling": {Poll: 50_000},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := newMemory()

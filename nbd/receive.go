@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,9 +19,6 @@ const (
 	// directTail is how much may be received behind such a payload: the next
 	// headers, and little of the next payload, as it is copied.
 	directTail = 4 << 10
-	// pollMax is the number of requests in flight up to which the reader
-	// spins: above, there is work to do for others and replies come in batches.
-	pollMax = 4
 )
 
 var (
@@ -221,19 +217,9 @@ func (c *conn) recvWait() (int, error) {
 	return in.n, nil
 }
 
-// recvOnce is one turn of recvWait; false makes it wait for the netpoller. With
-// Poll set it retries for that long first: waking a parked goroutine costs more
-// than a client at depth 1 needs between two requests.
+// recvOnce is one turn of recvWait; false makes it wait for data.
 func (c *conn) recvOnce(fd uintptr) bool {
 	in := &c.recv
 	in.n, in.errno = in.in.recv(fd)
-	if in.errno != unix.EAGAIN || c.srv.poll == 0 {
-		return in.errno != unix.EAGAIN
-	}
-	for start := time.Now(); c.flow.requests.Load() <= pollMax && time.Since(start) < c.srv.poll; {
-		if in.n, in.errno = in.in.recv(fd); in.errno != unix.EAGAIN {
-			return true
-		}
-	}
-	return false
+	return in.errno != unix.EAGAIN
 }

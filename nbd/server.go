@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,14 +47,6 @@ type Config struct {
 	// get that name none.
 	Exports []Export
 
-	// Poll is how long a connection's reader spins for the next request before
-	// it sleeps, while few requests are in flight. It saves a wake-up, some tens
-	// of microseconds, per request at depth 1 and costs up to that much CPU time
-	// per pause. It wants a CPU of its own, and is ignored where there is only
-	// one. 0, the default, never spins; 50 us is enough for a client that sends
-	// the next request at once.
-	Poll time.Duration
-
 	Limits Limits
 
 	// Logger receives connections coming and going; nil is slog.Default().
@@ -65,7 +56,6 @@ type Config struct {
 // Server serves exports to NBD clients. Its methods may be called concurrently.
 type Server struct {
 	exports []*export
-	poll    time.Duration
 	limits  Limits
 	log     *slog.Logger
 	memory  atomic.Int64 // buffer bytes in flight
@@ -82,11 +72,8 @@ type Server struct {
 // NewServer checks the configuration and returns a server that serves nothing
 // until Serve or ServeConn.
 func NewServer(cfg Config) (*Server, error) {
-	s := &Server{poll: cfg.Poll, limits: cfg.Limits, log: cfg.Logger, conns: map[*conn]struct{}{}, idle: make(chan struct{})}
+	s := &Server{limits: cfg.Limits, log: cfg.Logger, conns: map[*conn]struct{}{}, idle: make(chan struct{})}
 	s.limits.setDefaults()
-	if runtime.GOMAXPROCS(0) < 2 {
-		s.poll = 0 // the client could not run meanwhile
-	}
 	if s.log == nil {
 		s.log = slog.Default()
 	}

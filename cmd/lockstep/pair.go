@@ -21,12 +21,13 @@ const (
 // pair is a mirrored volume made of two processes of this program, a replica
 // and a serve, that run where the two commands put them. One goroutine uses it.
 type pair struct {
-	dir, logs string // of the two copies; of what the processes said
-	socket    string
-	listen    string // HOST:PORT of the replica
-	size      byteSize
-	ack       string
-	poll      time.Duration
+	dir, logs  string // of the two copies; of what the processes said
+	socket     string
+	listen     string // HOST:PORT of the replica
+	size       byteSize
+	ack        string
+	poll       time.Duration
+	congestion string // empty leaves the choice to serve
 
 	serveCommand, replicaCommand func(args ...string) *exec.Cmd
 
@@ -44,8 +45,12 @@ func (p *pair) replicaArgs() []string {
 }
 
 func (p *pair) serveArgs() []string {
-	return []string{"serve", "--store=" + p.primaryFile(), "--size=" + p.size.String(), "--nbd=unix:" + p.socket,
+	args := []string{"serve", "--store=" + p.primaryFile(), "--size=" + p.size.String(), "--nbd=unix:" + p.socket,
 		"--replica=" + p.listen, "--ack=" + p.ack, "--poll=" + p.poll.String()}
+	if p.congestion != "" {
+		args = append(args, "--congestion="+p.congestion)
+	}
+	return args
 }
 
 // start starts both processes and connects to the volume. After an error stop

@@ -21,13 +21,13 @@ import (
 type serveCmd struct {
 	Store      string        `required:"" placeholder:"FILE" help:"The primary's copy of the volume. Created, sparse, if it is not there."`
 	Size       byteSize      `required:"" help:"The volume's size, the same at every site: 1GiB, 512MiB."`
-	NBD        []string      `name:"nbd" sep:"none" placeholder:"ADDR" help:"Where NBD clients connect to: unix:PATH or tcp:HOST:PORT. May be given more than once."`
+	NBD        []string      `name:"nbd" sep:"none" placeholder:"ADDR" help:"Where NBD clients connect to: unix:PATH, tcp:HOST:PORT, or stdio for the one client that started this process. May be given more than once. Sockets passed by systemd or libnbd (LISTEN_FDS) are served too."`
 	Replica    []string      `sep:"none" placeholder:"HOST:PORT" help:"A lockstep replica that must have every write before it is acknowledged. May be given more than once."`
 	Ack        string        `default:"written" enum:"written,durable" help:"What an acknowledgement means: written = in the memory or cache of every site, durable after flush or FUA, as on a disk; durable = every write is on stable storage at every site."`
 	Export     string        `default:"" help:"The export's name; clients that name none get it too."`
 	Poll       time.Duration `default:"0s" help:"Spin this long for requests and acknowledgements before sleeping: 50us halves depth-1 latency between sites that are microseconds apart, for a busy CPU under load. Over distance it stops by itself."`
 	Timeout    time.Duration `default:"3s" help:"Give up a replica's connection, and make a new one, when sent bytes stay unacknowledged for this long. Keep it well above the round trip."`
-	Congestion string        `placeholder:"NAME" help:"TCP congestion control towards replicas; default is the system's."`
+	Congestion string        `placeholder:"NAME" help:"TCP congestion control towards replicas. Default: cubic, else reno, else the system's."`
 }
 
 // Help is shown by lockstep serve --help.
@@ -49,9 +49,18 @@ Example: one replica, then look at it from a client
 // the last flush.
 const stopTimeout = 5 * time.Second
 
+// Run serves the volume until ctx ends.
 func (c *serveCmd) Run(ctx context.Context) error {
-	if len(c.NBD) == 0 {
-		return misuse{errors.New("serve: no --nbd address: give unix:PATH or tcp:HOST:PORT")}
+	activated, err := nbd.Activated()
+	if err != nil {
+		return err
+	}
+	if len(c.NBD) == 0 && len(activated) == 0 {
+		return misuse{errors.New("serve: no --nbd address: give unix:PATH, tcp:HOST:PORT or stdio")}
+	}
+	congestion, err := pickCongestion(c.Congestion)
+	if err != nil {
+		return err
 	}
 	log := newLogger()
 	st, err := store.Open(c.Store, int64(c.Size))
@@ -68,7 +77,7 @@ func (c *serveCmd) Run(ctx context.Context) error {
 		Complete:   exp.complete,
 		Wrap:       c.busyPoll(),
 		Timeout:    c.Timeout,
-		Congestion: c.Congestion,
+		Congestion: congestion,
 		Log:        log,
 	})
 	if err != nil {
@@ -79,10 +88,10 @@ func (c *serveCmd) Run(ctx context.Context) error {
 	if err := exp.volume.Wait(ctx); err != nil {
 		return fmt.Errorf("stopped before every replica was in sync: %w", err)
 	}
-	return c.serve(ctx, exp, log)
+	return c.serve(ctx, exp, activated, log)
 }
 
-func (c *serveCmd) serve(ctx context.Context, exp *export, log *slog.Logger) error {
+func (c *serveCmd) serve(ctx context.Context, exp *export, activated []net.Listener, log *slog.Logger) error {
 	server, err := nbd.NewServer(nbd.Config{
 		Exports: []nbd.Export{{Name: c.Export, Description: "lockstep volume", Size: uint64(c.Size), Backend: exp}},
 		Logger:  log,
@@ -90,38 +99,22 @@ func (c *serveCmd) serve(ctx context.Context, exp *export, log *slog.Logger) err
 	if err != nil {
 		return err
 	}
-	listeners, err := c.listen()
+	d, err := c.openDoors(activated)
 	if err != nil {
 		return err
 	}
+	ctx, leave := context.WithCancel(ctx)
+	defer leave()
 	group, ctx := errgroup.WithContext(ctx)
-	for _, ln := range listeners {
-		log.Info("serving", "nbd", ln.Addr().String(), "export", c.Export, "size", c.Size, "replicas", len(c.Replica), "ack", c.Ack)
-		group.Go(func() error { return server.Serve(context.WithoutCancel(ctx), ln) })
+	for _, run := range d.serve(ctx, server, leave, log) {
+		group.Go(run)
 	}
+	log.Info("volume is ready", "export", c.Export, "size", c.Size, "replicas", len(c.Replica), "ack", c.Ack)
 	group.Go(func() error {
 		<-ctx.Done()
 		return shutdown(server, exp.volume)
 	})
 	return group.Wait()
-}
-
-func (c *serveCmd) listen() ([]net.Listener, error) {
-	var all []net.Listener
-	for _, addr := range c.NBD {
-		ln, err := nbd.Listen(addr)
-		if err != nil {
-			for _, ln := range all {
-				ln.Close()
-			}
-			return nil, err
-		}
-		if c.Poll > 0 {
-			ln = busypoll.Listener{Listener: ln, Limit: c.Poll}
-		}
-		all = append(all, ln)
-	}
-	return all, nil
 }
 
 // busyPoll returns what --poll makes of a replica's connection; nil for nothing.

@@ -36,7 +36,7 @@ func (c *sweepCmd) openStand(ctx context.Context, conf *sweep.Config) (*stand, e
 	if err != nil {
 		return nil, fmt.Errorf("find this program, to run its serve and replica: %w", err)
 	}
-	s, err := sites.Open(ctx, sites.Config{Backend: sites.Backend(c.Backend), Congestion: c.Congestion})
+	s, err := sites.Open(ctx, sites.Config{Backend: sites.Backend(c.Backend)})
 	if err != nil {
 		return nil, err
 	}
@@ -62,10 +62,22 @@ func (c *sweepCmd) facts(s *sites.Sites, p *pair) (sweep.Facts, error) {
 	if err != nil {
 		return sweep.Facts{}, err
 	}
+	var congestion string
+	err = s.Do(sites.A, func() (err error) {
+		congestion, err = pickCongestion(c.Congestion)
+		return err
+	})
+	if err != nil {
+		return sweep.Facts{}, err
+	}
+	p.congestion = congestion
+	if congestion == "" {
+		congestion = sysctls["net.ipv4.tcp_congestion_control"]
+	}
 	build := thisBuild()
 	return sweep.Facts{
 		Backend: string(s.Backend()), BackendWhy: s.Why(),
-		Congestion: sysctls["net.ipv4.tcp_congestion_control"], Sysctls: sysctls,
+		Congestion: congestion, Sysctls: sysctls,
 		Version: fmt.Sprintf("%s (commit %s)", build.Version, build.Commit),
 		Commands: []string{
 			"site b: lockstep " + strings.Join(p.replicaArgs(), " "),

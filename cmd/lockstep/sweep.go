@@ -35,7 +35,7 @@ type sweepCmd struct {
 	Size       byteSize      `default:"64MiB" placeholder:"SIZE" help:"Size of the volume."`
 	Ack        string        `default:"written" enum:"written,durable" help:"The volume's contract: see lockstep serve --help."`
 	Poll       time.Duration `default:"0s" placeholder:"DURATION" help:"Let primary and replica spin this long before they sleep: see lockstep serve --help."`
-	Congestion string        `placeholder:"NAME" help:"TCP congestion control at both sites. Default: the system's."`
+	Congestion string        `placeholder:"NAME" help:"TCP congestion control of the mirror: see lockstep serve --help."`
 
 	Out    string `placeholder:"DIR" help:"Where report.html, report.json, points.csv, trials and logs go. Default: lockstep-sweep-<time>."`
 	Resume bool   `help:"Go on with the sweep in --out, which must have the same parameters."`

@@ -1,7 +1,6 @@
 package sites
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -10,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"lockstep/wanem/tun"
 )
@@ -25,7 +23,7 @@ const (
 var wireAddr = netip.AddrFrom4([4]byte{10, 254, 1, 1})
 
 // build makes the namespaces, joins them and routes over the veth pairs.
-func (s *Sites) build(conf Config) (err error) {
+func (s *Sites) build() (err error) {
 	if s.dir, err = makeRun(); err != nil {
 		return err
 	}
@@ -38,7 +36,7 @@ func (s *Sites) build(conf Config) (err error) {
 		return fmt.Errorf("wire: %w", err)
 	}
 	for _, site := range []Site{A, B} {
-		if err := s.Do(site, func() error { return s.buildSite(site, conf) }); err != nil {
+		if err := s.Do(site, func() error { return s.buildSite(site) }); err != nil {
 			return fmt.Errorf("site %v: %w", site, err)
 		}
 	}
@@ -71,7 +69,7 @@ func (s *Sites) buildWire() error {
 	return setSysctl("net.ipv4.ip_forward", "1")
 }
 
-func (s *Sites) buildSite(site Site, conf Config) error {
+func (s *Sites) buildSite(site Site) error {
 	for _, name := range []string{"lo", upName} {
 		if err := up(name); err != nil {
 			return err
@@ -83,7 +81,8 @@ func (s *Sites) buildSite(site Site, conf Config) error {
 	if err := route(wireAddr, upName, site.Addr()); err != nil {
 		return err
 	}
-	if err := s.tune(conf); err != nil {
+	// TCP must not forget its window when a site is idle.
+	if err := setSysctl("net.ipv4.tcp_slow_start_after_idle", "0"); err != nil {
 		return err
 	}
 	if s.backend == Tun {
@@ -166,21 +165,6 @@ func replaceRoute(r *netlink.Route) error {
 
 func host(a netip.Addr) *net.IPNet {
 	return &net.IPNet{IP: net.IP(a.AsSlice()), Mask: net.CIDRMask(32, 32)}
-}
-
-// tune sets what TCP at a site must not do: forget its window when idle.
-func (s *Sites) tune(conf Config) error {
-	if err := setSysctl("net.ipv4.tcp_slow_start_after_idle", "0"); err != nil {
-		return err
-	}
-	if conf.Congestion == "" {
-		return nil
-	}
-	err := setSysctl("net.ipv4.tcp_congestion_control", conf.Congestion)
-	if errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("%w (this kernel has: %s)", err, sysctl("net.ipv4.tcp_available_congestion_control"))
-	}
-	return err
 }
 
 // reported are the sysctls that decide how fast a write crosses a distance.

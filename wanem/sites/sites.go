@@ -43,8 +43,7 @@ const (
 
 // Config says what to make.
 type Config struct {
-	Backend    Backend // empty is Auto
-	Congestion string  // TCP congestion control at both sites; empty leaves the system's
+	Backend Backend // empty is Auto
 }
 
 // Sites are two sites and the wire. One goroutine at a time may call its
@@ -75,7 +74,7 @@ func Open(ctx context.Context, conf Config) (*Sites, error) {
 	if err := s.choose(conf.Backend); err != nil {
 		return nil, err
 	}
-	err := s.build(conf)
+	err := s.build()
 	if err == nil {
 		err = s.awaitLink(ctx)
 	}

@@ -6,7 +6,7 @@
 #                    [--targets LIST] [--jobs LIST] [--json FILE]
 #
 # Targets: lockstep       serve and one replica over loopback TCP
-#          lockstep-poll  the same with --poll 50us at both ends
+#          lockstep-poll  the same with --poll 100us at both ends
 #          nbdkit         nbdkit's file plugin, not mirrored: the floor
 #          quorum         qemu-storage-daemon over a local file and a qemu-nbd
 #                         export on loopback TCP, mirrored: the peer

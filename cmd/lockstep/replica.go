@@ -15,7 +15,7 @@ type replicaCmd struct {
 	Store  string        `required:"" placeholder:"FILE" help:"This replica's copy of the volume. Created, sparse, if it is not there."`
 	Size   byteSize      `required:"" help:"The volume's size, the same at every site: 1GiB, 512MiB."`
 	Listen string        `required:"" placeholder:"HOST:PORT" help:"Where the primary connects to."`
-	Poll   time.Duration `default:"0s" help:"Spin this long for the next frame before sleeping; 50us suits sites that are microseconds apart."`
+	Poll   time.Duration `default:"0s" help:"Spin this long for the next frame before sleeping; 100us suits sites that are microseconds apart."`
 }
 
 // Help is shown by lockstep replica --help.

@@ -25,7 +25,7 @@ type serveCmd struct {
 	Replica    []string      `sep:"none" placeholder:"HOST:PORT" help:"A lockstep replica that must have every write before it is acknowledged. May be given more than once."`
 	Ack        string        `default:"written" enum:"written,durable" help:"What an acknowledgement means: written = in the memory or cache of every site, durable after flush or FUA, as on a disk; durable = every write is on stable storage at every site."`
 	Export     string        `default:"" help:"The export's name; clients that name none get it too."`
-	Poll       time.Duration `default:"0s" help:"Spin this long for requests and acknowledgements before sleeping: 50us halves depth-1 latency between sites that are microseconds apart, for a busy CPU under load. Over distance it stops by itself."`
+	Poll       time.Duration `default:"0s" help:"Spin this long for requests and acknowledgements before sleeping: 100us halves depth-1 latency between sites that are microseconds apart, for a busy CPU under load. Over distance it stops by itself."`
 	Timeout    time.Duration `default:"3s" help:"Give up a replica's connection, and make a new one, when sent bytes stay unacknowledged for this long. Keep it well above the round trip."`
 	Congestion string        `placeholder:"NAME" help:"TCP congestion control towards replicas. Default: cubic, else reno, else the system's."`
 }

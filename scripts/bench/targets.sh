@@ -34,7 +34,7 @@ start_quorum() {
 
 start_lockstep() { start_pair lockstep; }
 
-start_lockstep_poll() { start_pair lockstep-poll --poll=50us; }
+start_lockstep_poll() { start_pair lockstep-poll --poll=100us; }
 
 # start_pair starts a primary and its replica for target $1, both with the flags $2...
 start_pair() {

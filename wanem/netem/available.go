@@ -17,9 +17,21 @@ var ErrUnavailable = errors.New("this kernel has no sch_netem")
 func Available() error {
 	result := make(chan error)
 	go func() {
-		// Never unlocked: the thread ends with the goroutine, and with it the namespace.
 		runtime.LockOSThread()
-		result <- tryNetem()
+		home, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			runtime.UnlockOSThread()
+			result <- fmt.Errorf("try netem: %w", err)
+			return
+		}
+		defer unix.Close(home)
+		err = tryNetem()
+		// A thread that ended would take the children with it that it started
+		// (PDEATHSIG), so it goes home rather than away.
+		if unix.Setns(home, unix.CLONE_NEWNET) == nil {
+			runtime.UnlockOSThread()
+		}
+		result <- err
 	}()
 	return <-result
 }

@@ -13,28 +13,17 @@ type namespace struct{ fd int }
 
 const ownNamespace = "/proc/thread-self/ns/net"
 
-// newNamespace makes one. The thread that unshares is thrown away afterwards, so
-// no goroutine can end up in it by accident.
+// newNamespace makes one.
 func newNamespace() (*namespace, error) {
-	type result struct {
-		fd  int
-		err error
-	}
-	made := make(chan result)
-	go func() {
-		runtime.LockOSThread() // and never unlock: the thread ends with the goroutine
+	n := &namespace{}
+	err := away(func() (err error) {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			made <- result{err: fmt.Errorf("make a network namespace: %w (run as root, or allow user namespaces: sysctl kernel.unprivileged_userns_clone=1)", err)}
-			return
+			return fmt.Errorf("make a network namespace: %w (run as root, or allow user namespaces: sysctl kernel.unprivileged_userns_clone=1)", err)
 		}
-		fd, err := unix.Open(ownNamespace, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		made <- result{fd, err}
-	}()
-	r := <-made
-	if r.err != nil {
-		return nil, r.err
-	}
-	return &namespace{r.fd}, nil
+		n.fd, err = unix.Open(ownNamespace, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		return err
+	})
+	return n, err
 }
 
 // path names the namespace for other processes while this one holds it.
@@ -42,21 +31,30 @@ func (n *namespace) path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getp
 
 func (n *namespace) close() error { return unix.Close(n.fd) }
 
-// do calls f inside. If the thread can't be brought back it is thrown away.
+// do calls f inside.
 func (n *namespace) do(f func() error) error {
+	return away(func() error {
+		if err := unix.Setns(n.fd, unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("enter a network namespace: %w", err)
+		}
+		return f()
+	})
+}
+
+// away calls f on a thread of its own, which f may take into another network
+// namespace, and brings the thread home. Only if that fails is the thread thrown
+// away: a thread that ends takes the children with it that it started (PDEATHSIG
+// is about the parent's thread).
+func away(f func() error) error {
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread()
 		home, err := unix.Open(ownNamespace, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		if err != nil {
-			done <- fmt.Errorf("enter a network namespace: %w", err)
+			done <- fmt.Errorf("look at the network namespace: %w", err)
 			return
 		}
 		defer unix.Close(home)
-		if err := unix.Setns(n.fd, unix.CLONE_NEWNET); err != nil {
-			done <- fmt.Errorf("enter a network namespace: %w", err)
-			return
-		}
 		err = f()
 		if unix.Setns(home, unix.CLONE_NEWNET) == nil {
 			runtime.UnlockOSThread()

@@ -8,6 +8,9 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // runPattern names the scratch directories of runs; ownerFile in each says whose
@@ -28,7 +31,7 @@ func base() string {
 }
 
 func makeRun() (string, error) {
-	if err := os.MkdirAll(base(), 0o700); err != nil {
+	if err := makeBase(); err != nil {
 		return "", fmt.Errorf("make the scratch directory: %w", err)
 	}
 	if _, err := GC(context.Background()); err != nil {
@@ -43,6 +46,22 @@ func makeRun() (string, error) {
 		err = os.WriteFile(filepath.Join(dir, ownerFile), fmt.Appendf(nil, "%d %s\n", os.Getpid(), start), 0o600)
 	}
 	return dir, err
+}
+
+// makeBase makes base, and trusts one that is there only if nobody else can have
+// put anything into it.
+func makeBase() error {
+	if err := os.MkdirAll(base(), 0o700); err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Lstat(base(), &st); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR || int(st.Uid) != os.Getuid() || st.Mode&0o077 != 0 {
+		return fmt.Errorf("%s is not a directory of yours alone; remove it, or set TMPDIR", base())
+	}
+	return nil
 }
 
 func removeRun(dir string) error {
@@ -76,12 +95,16 @@ func GC(ctx context.Context) (removed []string, err error) {
 	return removed, err
 }
 
-// owned says whether the process that made dir lives. One that is being made has
-// no owner yet and is left alone.
+// makingTime is how long a directory may be without an owner file: it is being
+// made.
+const makingTime = time.Minute
+
+// owned says whether the process that made dir lives.
 func owned(dir string) bool {
 	b, err := os.ReadFile(filepath.Join(dir, ownerFile))
 	if err != nil {
-		return true
+		info, err := os.Stat(dir)
+		return err == nil && time.Since(info.ModTime()) < makingTime
 	}
 	pid, start, _ := strings.Cut(strings.TrimSpace(string(b)), " ")
 	n, err := strconv.Atoi(pid)

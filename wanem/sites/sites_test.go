@@ -125,6 +125,48 @@ func TestCutAndMend(t *testing.T) {
 		if _, err := s.MeasureRTT(t.Context(), 3); err != nil {
 			t.Errorf("%v km, mended: %v", d, err)
 		}
+		// A new link is a mended one, whichever way packets went before.
+		if err := s.Cut(true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, d := range []float64{100, 0} {
+		if err := s.SetLink(t.Context(), km(d)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.MeasureRTT(t.Context(), 3); err != nil {
+			t.Errorf("%v km, set while cut: %v", d, err)
+		}
+	}
+}
+
+// TestSecondSitesLeaveChildrenAlone: making and closing sites must not end a
+// thread that started somebody's child.
+func TestSecondSitesLeaveChildrenAlone(t *testing.T) {
+	first := openSites(t)
+	var children []*exec.Cmd
+	for range 8 {
+		c := first.Command(t.Context(), B, "sleep", "100")
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			c.Process.Kill()
+			c.Wait()
+		}()
+		children = append(children, c)
+	}
+	second := openSites(t)
+	if err := second.SetLink(t.Context(), km(100)); err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range children {
+		if zombie(c.Process.Pid) {
+			t.Errorf("child %d died", c.Process.Pid)
+		}
 	}
 }
 

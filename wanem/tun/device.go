@@ -40,18 +40,29 @@ func NewDevice(name string) (*Device, error) {
 		ifr.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
 		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr)
 	}
+	d := &Device{fd: fd, name: name}
 	if err == nil {
-		err = unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, offloads)
+		err = d.SetOffload(true)
 	}
 	if err != nil {
 		unix.Close(fd)
 		return nil, fmt.Errorf("make TUN interface %s: %w", name, err)
 	}
-	return &Device{fd: fd, name: name}, nil
+	return d, nil
 }
 
-// Name is the interface's.
-func (d *Device) Name() string { return d.name }
+// SetOffload says whether packets may be larger than the MTU, as TCP hands them
+// down. Loss and an exact rate want them as they would be on a wire.
+func (d *Device) SetOffload(on bool) error {
+	flags := 0
+	if on {
+		flags = offloads
+	}
+	if err := unix.IoctlSetInt(d.fd, unix.TUNSETOFFLOAD, flags); err != nil {
+		return fmt.Errorf("set offloads of %s: %w", d.name, err)
+	}
+	return nil
+}
 
 // Close removes the interface. No relay may be using it.
 func (d *Device) Close() error { return unix.Close(d.fd) }

@@ -203,6 +203,10 @@ func TestReplicaNamesBadFrames(t *testing.T) {
 			_, err := fc.out.Write(append(b, data...))
 			return err
 		},
+		"amid the parts of seq 1": func(fc *frameConn) error {
+			fc.write(wire.Header{Kind: wire.KindWrite, Flags: wire.More, Seq: 1, Offset: testSize - 512, Length: 512}, make([]byte, 512))
+			return fc.write(wire.Header{Kind: wire.KindWrite, Seq: 2, Length: 512}, data)
+		},
 		"does not send ack frames": func(fc *frameConn) error {
 			return fc.write(wire.Header{Kind: wire.KindAck, Seq: 1}, nil)
 		},

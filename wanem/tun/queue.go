@@ -10,7 +10,7 @@ import (
 type queue struct {
 	packets []packet // from head on
 	head    int
-	bytes   int
+	bytes   int      // of their buffers: what they cost, not what they hold
 	large   [][]byte // free buffers of maxPacket bytes
 	small   [][]byte // and of smallPacket
 }
@@ -34,17 +34,20 @@ func (q *queue) space() []byte {
 
 // push keeps the n bytes in space until due; false if the queue is full.
 func (q *queue) push(n int, due time.Time) bool {
-	if q.bytes+n > MaxQueue {
+	buf, cost := q.space(), maxPacket
+	if n <= smallPacket {
+		cost = smallPacket
+	}
+	if q.bytes+cost > MaxQueue {
 		return false
 	}
-	buf := q.space()
 	if n <= smallPacket {
 		buf = append(q.smallSpace(), buf[:n]...)
 	} else {
 		q.large = q.large[:len(q.large)-1]
 	}
 	q.packets = append(q.packets, packet{buf[:n], due})
-	q.bytes += n
+	q.bytes += cost
 	return true
 }
 
@@ -71,7 +74,7 @@ const maxFree = 256
 // pop forgets the first packet.
 func (q *queue) pop() {
 	data := q.packets[q.head].data
-	q.bytes -= len(data)
+	q.bytes -= cap(data)
 	if cap(data) == maxPacket && len(q.large) < maxFree {
 		q.large = append(q.large, data[:maxPacket])
 	} else if cap(data) == smallPacket && len(q.small) < maxFree {

@@ -26,7 +26,7 @@
 //
 // # What fails and how
 //
-// A queue holds at most MaxQueue bytes; what comes on top is dropped and counted,
+// A queue takes at most MaxQueue bytes of memory; what comes on top is dropped and counted,
 // as is what the other device refuses. Loss asked for is counted apart. A delay
 // below MinDelay can't be kept: package sites refuses it, and for no distance at
 // all uses no relay.

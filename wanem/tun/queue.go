@@ -5,14 +5,18 @@ import (
 	"time"
 )
 
+// sizes are those of the buffers: most of what waits are acknowledgements and
+// small writes, and a buffer for the largest packet each would cost a gigabyte.
+// The last one is what a packet of unknown size is read into.
+var sizes = [...]int{2 << 10, 8 << 10, maxPacket}
+
 // queue is a FIFO of packets with the times at which they are due. Buffers are
 // used again, so a steady stream allocates nothing.
 type queue struct {
 	packets []packet // from head on
 	head    int
-	bytes   int      // of their buffers: what they cost, not what they hold
-	large   [][]byte // free buffers of maxPacket bytes
-	small   [][]byte // and of smallPacket
+	bytes   int // of their buffers: what they cost, not what they hold
+	free    [len(sizes)][][]byte
 }
 
 type packet struct {
@@ -20,44 +24,49 @@ type packet struct {
 	due  time.Time
 }
 
-// smallPacket is a buffer's size for what is not a super-packet: most of what
-// waits in a queue are acknowledgements.
-const smallPacket = 2048
+// class is the smallest size of buffer for n bytes.
+func class(n int) int {
+	c := 0
+	for sizes[c] < n {
+		c++
+	}
+	return c
+}
 
 // space is a buffer that the next packet can be read into.
 func (q *queue) space() []byte {
-	if len(q.large) == 0 {
-		q.large = append(q.large, make([]byte, maxPacket))
+	largest := len(sizes) - 1
+	if len(q.free[largest]) == 0 {
+		q.free[largest] = append(q.free[largest], make([]byte, maxPacket))
 	}
-	return q.large[len(q.large)-1]
+	return q.free[largest][len(q.free[largest])-1]
 }
 
 // push keeps the n bytes in space until due; false if the queue is full.
 func (q *queue) push(n int, due time.Time) bool {
-	buf, cost := q.space(), maxPacket
-	if n <= smallPacket {
-		cost = smallPacket
-	}
-	if q.bytes+cost > MaxQueue {
+	c := class(n)
+	if q.bytes+sizes[c] > MaxQueue {
 		return false
 	}
-	if n <= smallPacket {
-		buf = append(q.smallSpace(), buf[:n]...)
-	} else {
-		q.large = q.large[:len(q.large)-1]
+	read := q.space()
+	buf := q.take(c)
+	if c < len(sizes)-1 {
+		copy(buf, read[:n])
 	}
 	q.packets = append(q.packets, packet{buf[:n], due})
-	q.bytes += cost
+	q.bytes += sizes[c]
 	return true
 }
 
-func (q *queue) smallSpace() []byte {
-	if n := len(q.small); n > 0 {
-		b := q.small[n-1]
-		q.small = q.small[:n-1]
-		return b
+// take is a buffer of class c; of the last one, it is what space returned.
+func (q *queue) take(c int) []byte {
+	n := len(q.free[c])
+	if n == 0 {
+		return make([]byte, sizes[c])
 	}
-	return make([]byte, 0, smallPacket)
+	buf := q.free[c][n-1]
+	q.free[c] = q.free[c][:n-1]
+	return buf
 }
 
 // due is the first packet if its time has come, or nil.
@@ -75,10 +84,8 @@ const maxFree = 256
 func (q *queue) pop() {
 	data := q.packets[q.head].data
 	q.bytes -= cap(data)
-	if cap(data) == maxPacket && len(q.large) < maxFree {
-		q.large = append(q.large, data[:maxPacket])
-	} else if cap(data) == smallPacket && len(q.small) < maxFree {
-		q.small = append(q.small, data[:0])
+	if c := class(cap(data)); len(q.free[c]) < maxFree {
+		q.free[c] = append(q.free[c], data[:cap(data)])
 	}
 	q.packets[q.head] = packet{}
 	if q.head++; q.head == len(q.packets) {

@@ -17,8 +17,8 @@ const (
 	// MinDelay is the smallest one-way delay that is worth asking for, 19 km of
 	// fibre. Below it the wake-up that a packet's arrival costs is the delay.
 	MinDelay = 95 * time.Microsecond
-	// MaxQueue bounds the bytes held back in one direction: 1 Gbit/s for half a
-	// second.
+	// MaxQueue bounds the memory of what is held back in one direction, in bytes:
+	// 1 Gbit/s for half a second.
 	MaxQueue = 64 << 20
 
 	maxPacket = 10 + 65536 // virtio header and the largest super-packet

@@ -70,10 +70,30 @@ func TestQueueIsBoundedAndInOrder(t *testing.T) {
 	}
 }
 
+// TestSmallPacketsCostMemoryToo: a flood of them must not grow beyond MaxQueue.
+func TestSmallPacketsCostMemoryToo(t *testing.T) {
+	for _, size := range []int{1, 60, 2048, 2049, 9000, 40000} {
+		var q queue
+		held := 0
+		for q.push(size, time.Now()) {
+			held += cap(q.packets[len(q.packets)-1].data)
+		}
+		if held > MaxQueue || held < MaxQueue-maxPacket {
+			t.Errorf("packets of %d bytes: a full queue holds buffers of %d bytes, want nearly %d", size, held, MaxQueue)
+		}
+		for _, any := q.wait(time.Now()); any; _, any = q.wait(time.Now()) {
+			q.pop()
+		}
+		if q.bytes != 0 {
+			t.Errorf("packets of %d bytes: an empty queue counts %d bytes", size, q.bytes)
+		}
+	}
+}
+
 func TestSteadyStreamAllocatesNothing(t *testing.T) {
 	var q queue
 	now := time.Now()
-	for _, size := range []int{64, maxPacket} {
+	for _, size := range []int{64, 4200, 20000, maxPacket} {
 		turn := func() {
 			for range 4 {
 				q.space()

@@ -52,7 +52,8 @@
 //	replica lost (crash, cut)  Writes wait, reads go on. It is reconnected; the same run
 //	                           of it is sent what it did not acknowledge; a new run is
 //	                           compared in full by SHA-256, copied where it differs, then
-//	                           sent that. The waiting writes complete.
+//	                           sent what was not applied here when that began. The
+//	                           waiting writes complete.
 //	replica's write fails      The same; it says why, and the log shows it.
 //	replica's sync fails       It accepts nothing more until it is restarted; writes wait.
 //	local write or sync fails  That op gets the error. The copies may differ there, so the

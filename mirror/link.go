@@ -28,7 +28,7 @@ type link struct {
 	mu    sync.Mutex
 	out   *outbox // nil while down
 	err   error   // why it is down
-	equal bool    // it was up before in this run
+	equal bool    // this run of the replica was made equal; only run's goroutine uses it
 }
 
 const (
@@ -117,7 +117,11 @@ func (l *link) connection(ctx context.Context) error {
 	if err := l.prime(fc); err != nil {
 		return l.fail("prime", err, "")
 	}
-	if !same || !l.equal {
+	if !same {
+		l.equal = false // also for the next connection, should this one end half-way
+	}
+	if !l.equal {
+		l.v.tell(Event{Kind: EvCompare, Replica: l.id})
 		if err := l.makeEqual(ctx, fc); err != nil {
 			return l.fail("compare", err, "it is compared again from the start when it is back")
 		}
@@ -166,8 +170,9 @@ func (l *link) mirror(ctx context.Context, conn net.Conn) error {
 	}
 	out := newOutbox(sock, end)
 	l.mu.Lock()
-	l.out, l.err, l.equal = out, nil, true
+	l.out, l.err = out, nil
 	l.mu.Unlock()
+	l.equal = true
 	l.v.conf.Log.Info("replica is in sync", "replica", l.addr)
 	l.v.turn(Event{Kind: EvUp, Replica: l.id})
 

@@ -32,7 +32,8 @@ const (
 	EvApplied                  // the local store did Op, or failed with Err
 	EvSynced                   // the local store made Op durable, or failed with Err
 	EvAcked                    // Replica applied every seq to Applied and made durable every seq to Durable
-	EvUp                       // Replica is connected and equal but for what is not acknowledged: send that
+	EvCompare                  // Replica, which is down, is about to be made equal to the local store
+	EvUp                       // Replica is connected; it has what it acknowledged, or was made equal since EvCompare
 	EvDown                     // Replica is gone: what it did not acknowledge waits
 )
 
@@ -79,14 +80,22 @@ type Machine struct {
 
 // replica is what the primary knows of one remote replica.
 //
-//	down --EvUp--> up --EvDown--> down
+//	       +------------ EvUp -----------+
+//	       |                             v
+//	     down --EvCompare--> comparing   up --EvDown--> down
+//	       ^                  |    |     ^
+//	       +----- EvDown -----+    +EvUp-+
 //
-// Learner and suspect come between the two with resync.
+// Learner and suspect come between them with resync.
 type replica struct {
-	up      bool
-	applied uint64
-	durable uint64
+	up        bool
+	comparing bool
+	applied   uint64
+	durable   uint64
 }
+
+// MaxReplicas bounds a configuration: a bit each in an op's state.
+const MaxReplicas = 16
 
 // opState is an op's progress. A read is executed once nothing before it that
 // overlaps is incomplete; a write is applied locally once nothing before it that
@@ -95,6 +104,8 @@ type opState struct {
 	seq     uint64 // 0: a read
 	blocked int    // earlier ops that this one waits for before it may be applied
 	pending int    // acknowledgements outstanding: one local, one a replica
+	acked   uint16 // a bit for each replica that acknowledged it
+	carried uint16 // a bit for each replica whose comparison began after it was applied
 	durable bool   // acknowledgements must be from stable storage
 	applied bool   // done locally
 	err     error  // of the local application, on its way to the machine
@@ -143,8 +154,10 @@ func (m *Machine) Step(ev Event) []Action {
 		m.acked(ev.Replica, ev.Applied, ev.Durable)
 	case EvUp:
 		m.up(ev.Replica)
+	case EvCompare:
+		m.compare(ev.Replica)
 	case EvDown:
-		m.replicas[ev.Replica].up = false
+		m.replicas[ev.Replica].up, m.replicas[ev.Replica].comparing = false, false
 	default:
 		panic(fmt.Sprintf("mirror: unknown event %d", ev.Kind))
 	}
@@ -239,17 +252,24 @@ func (m *Machine) acked(id ReplicaID, applied, durable uint64) {
 	durable = min(durable, applied)
 	wasApplied, wasDurable := r.applied, r.durable
 	r.applied, r.durable = max(applied, wasApplied), max(durable, wasDurable)
-	m.acknowledgeRange(wasApplied, r.applied, false)
-	m.acknowledgeRange(wasDurable, r.durable, true)
+	m.acknowledgeRange(id, wasApplied, r.applied, false)
+	m.acknowledgeRange(id, wasDurable, r.durable, true)
 }
 
-// acknowledgeRange counts one replica's acknowledgement for each op with a seq
+// acknowledgeRange counts a replica's acknowledgement for each op with a seq
 // above from and at or below to that asks for this kind.
-func (m *Machine) acknowledgeRange(from, to uint64, durable bool) {
+func (m *Machine) acknowledgeRange(id ReplicaID, from, to uint64, durable bool) {
 	for seq := max(from+1, m.window.first); seq <= to; seq++ {
 		if op := m.window.at(seq); op != nil && op.core.durable == durable {
-			m.acknowledge(op)
+			m.acknowledgeBy(op, id)
 		}
+	}
+}
+
+func (m *Machine) acknowledgeBy(op *Op, id ReplicaID) {
+	if bit := uint16(1) << id; op.core.acked&bit == 0 {
+		op.core.acked |= bit
+		m.acknowledge(op)
 	}
 }
 
@@ -285,21 +305,58 @@ func (m *Machine) release(op *Op, complete bool) {
 	op.core.waiters = kept
 }
 
+// compare prepares for the replica to be overwritten with the local copy, range by
+// range and in no order that the machine knows. What is applied locally by now is
+// carried over by that. What is not must be sent afterwards, even if the replica
+// had acknowledged it: the comparison may undo it there.
+func (m *Machine) compare(id ReplicaID) {
+	r, bit := &m.replicas[id], uint16(1)<<id
+	r.comparing = true
+	r.applied, r.durable = m.Watermark(), m.Watermark()
+	for seq := m.window.first; seq <= m.window.last(); seq++ {
+		op := m.window.at(seq)
+		switch {
+		case op == nil:
+		case op.core.applied:
+			op.core.carried |= bit
+		case op.core.acked&bit != 0:
+			op.core.acked &^= bit
+			op.core.pending++
+		}
+	}
+}
+
+// compared takes what the comparison carried over, and made durable, as
+// acknowledged.
+func (m *Machine) compared(id ReplicaID) {
+	m.replicas[id].comparing = false
+	bit := uint16(1) << id
+	for seq, last := m.window.first, m.window.last(); seq <= last; seq++ {
+		if op := m.window.at(seq); op != nil && op.core.carried&bit != 0 {
+			op.core.carried &^= bit
+			m.acknowledgeBy(op, id)
+		}
+	}
+}
+
 // up sends a replica all that it has not acknowledged, in order. What it
 // applied but has not made durable goes as a flush: sending the data again
 // could put it on top of a later write that was completed since.
 func (m *Machine) up(id ReplicaID) {
-	r := &m.replicas[id]
+	r, bit := &m.replicas[id], uint16(1)<<id
 	r.up = true
+	if r.comparing {
+		m.compared(id)
+	}
 	for seq := m.window.first; seq <= m.window.last(); seq++ {
 		op := m.window.at(seq)
-		if op == nil {
+		if op == nil || op.core.acked&bit != 0 {
 			continue
 		}
 		switch {
 		case seq > r.applied:
 			m.actions = append(m.actions, Action{Kind: ActSend, Op: op, Replica: id})
-		case op.core.durable && seq > r.durable:
+		default:
 			m.actions = append(m.actions, Action{Kind: ActSendFlush, Op: op, Replica: id})
 		}
 	}

@@ -17,7 +17,7 @@ import (
 //	applied NAME [err]                the local store did it
 //	synced NAME [err]                 the local store made it durable
 //	ack REPLICA applied=N [durable=N]
-//	down|up REPLICA
+//	down|compare|up REPLICA
 //
 // Each prints the actions that the machine asks for, and with `state` the
 // watermark and what is in flight.
@@ -50,6 +50,8 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		return s.step(ev)
 	case "down":
 		return s.step(Event{Kind: EvDown, Replica: replicaArg(t, d)})
+	case "compare":
+		return s.step(Event{Kind: EvCompare, Replica: replicaArg(t, d)})
 	case "up":
 		return s.step(Event{Kind: EvUp, Replica: replicaArg(t, d)})
 	case "state":

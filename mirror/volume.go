@@ -90,6 +90,9 @@ func Open(conf Config) (*Volume, error) {
 	if conf.Log == nil {
 		conf.Log = slog.New(slog.DiscardHandler)
 	}
+	if len(conf.Replicas) > MaxReplicas {
+		return nil, fmt.Errorf("open volume: %d replicas, at most %d are possible", len(conf.Replicas), MaxReplicas)
+	}
 	if len(conf.Volume) > wire.MaxName {
 		return nil, fmt.Errorf("open volume: a name of %d bytes, at most %d are allowed", len(conf.Volume), wire.MaxName)
 	}

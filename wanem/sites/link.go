@@ -2,6 +2,7 @@ package sites
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -88,18 +89,60 @@ func (s *Sites) setNetem(link wanem.Link) error {
 		forward.Delay, back.Delay = s.corrected(forward.Delay), s.corrected(back.Delay)
 	}
 	forward.Seed, back.Seed = rand.Uint64(), rand.Uint64()
+	for _, site := range []Site{A, B} {
+		if err := s.Do(site, func() error { return setSegments(upName, !asOnAWire(link)) }); err != nil {
+			return err
+		}
+	}
 	return s.wire.do(func() error {
 		for site, conf := range map[Site]netem.Config{B: forward, A: back} {
-			index, err := indexOf(site.String())
-			if err != nil {
-				return err
-			}
-			if err := netem.Apply(index, conf); err != nil {
+			if err := setQdisc(site.String(), conf); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
+}
+
+// setQdisc makes an interface do what conf says, with no qdisc if that is nothing.
+func setQdisc(name string, conf netem.Config) error {
+	index, err := indexOf(name)
+	if err != nil {
+		return err
+	}
+	if conf != (netem.Config{Seed: conf.Seed}) {
+		return netem.Apply(index, conf)
+	}
+	if err := netem.Clear(index); !errors.Is(err, netem.ErrNone) {
+		return err
+	}
+	return nil
+}
+
+// asOnAWire says whether packets must be as large as on a wire: a loss takes one
+// of them, and a rate spaces them. For delay alone TCP's super-packets are as good.
+func asOnAWire(link wanem.Link) bool { return link.Loss > 0 || link.RateBits > 0 }
+
+// maxSegments is the kernel's own bound of packets in a super-packet
+// (GSO_MAX_SEGS in linux/netdevice.h).
+const maxSegments = 65535
+
+// setSegments says whether an interface takes super-packets. With a bound of one
+// packet the kernel takes them apart before the interface, of connections that
+// exist too.
+func setSegments(name string, super bool) error {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return fmt.Errorf("find %s: %w", name, err)
+	}
+	segments := 1
+	if super {
+		segments = maxSegments
+	}
+	if err := netlink.LinkSetGSOMaxSegs(link, segments); err != nil {
+		return fmt.Errorf("bound the super-packets of %s: %w", name, err)
+	}
+	return nil
 }
 
 func (s *Sites) setTun(link wanem.Link) error {
@@ -116,7 +159,7 @@ func (s *Sites) setTun(link wanem.Link) error {
 			RateBits: link.RateBits, Cut: s.cut, Seed: rand.Uint64()}
 	}
 	for _, d := range s.devices {
-		if err := d.SetOffload(link.Loss == 0 && link.RateBits == 0); err != nil {
+		if err := d.SetOffload(!asOnAWire(link)); err != nil {
 			return err
 		}
 	}

@@ -71,9 +71,9 @@ func removeRun(dir string) error {
 	return nil
 }
 
-// GC removes what runs left behind whose process is dead, and returns the paths.
-// There is nothing else to remove: namespaces, interfaces and children go with
-// their process.
+// GC removes what runs left behind whose process is dead, and returns the paths:
+// processes that outlived their parents, and scratch directories. Namespaces and
+// interfaces go with the last process in them.
 func GC(ctx context.Context) (removed []string, err error) {
 	dirs, err := filepath.Glob(filepath.Join(base(), runPattern))
 	if err != nil {
@@ -86,7 +86,7 @@ func GC(ctx context.Context) (removed []string, err error) {
 		if owned(dir) {
 			continue
 		}
-		if e := removeRun(dir); e != nil {
+		if e := errors.Join(killStrays(dir), removeRun(dir)); e != nil {
 			err = errors.Join(err, e)
 			continue
 		}

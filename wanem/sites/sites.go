@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"os/exec"
 	"sync"
 	"syscall"
@@ -115,9 +116,11 @@ func (s *Sites) Why() string { return s.why }
 func (s *Sites) Dir() string { return s.dir }
 
 // Command prepares a process in a site's network namespace. It is killed when
-// ctx ends or this process dies.
+// ctx ends or this process dies; GC finds what it started itself by a mark in its
+// environment, so add to Env and do not replace it.
 func (s *Sites) Command(ctx context.Context, site Site, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "nsenter", append([]string{"--net=" + s.namespace(site).path(), "--", name}, args...)...)
+	cmd.Env = append(os.Environ(), runVar+"="+s.dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd
 }

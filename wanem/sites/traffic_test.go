@@ -1,0 +1,137 @@
+package sites
+
+import (
+	"context"
+	"io"
+	"math"
+	"net"
+	"testing"
+	"time"
+
+	"lockstep/wanem"
+)
+
+// transfer sends size bytes over a new connection from A to B and returns how long
+// it took until B had them all.
+func transfer(t *testing.T, s *Sites, size int64) time.Duration {
+	t.Helper()
+	var ln net.Listener
+	err := s.Do(B, func() (err error) {
+		ln, err = net.Listen("tcp", net.JoinHostPort(B.Addr().String(), "0"))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	received := make(chan int64, 1)
+	go func() {
+		defer close(received)
+		conn, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		n, _ := io.Copy(io.Discard, conn)
+		received <- n
+	}()
+	var conn net.Conn
+	err = s.Do(A, func() (err error) {
+		conn, err = net.Dial("tcp", ln.Addr().String())
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	if _, err := conn.Write(make([]byte, size)); err != nil {
+		t.Error(err)
+	}
+	conn.Close()
+	if n := <-received; n != size {
+		t.Fatalf("%d bytes arrived, want %d", n, size)
+	}
+	return time.Since(begin)
+}
+
+// TestThroughput sends 64 MiB through 1 ms of round trip: the relay must not be
+// what limits a mirror.
+func TestThroughput(t *testing.T) {
+	s := openSites(t)
+	if err := s.SetLink(t.Context(), km(100)); err != nil {
+		t.Fatal(err)
+	}
+	took := transfer(t, s, 64<<20)
+	t.Logf("64 MiB at 1 ms RTT in %v: %.0f MiB/s", took, 64/took.Seconds())
+	if took > 10*time.Second {
+		t.Errorf("64 MiB took %v", took)
+	}
+	if drops, err := s.Drops(); err != nil || drops > 0 {
+		t.Errorf("%d drops, %v", drops, err)
+	}
+}
+
+// TestRateIsKept: nothing is faster than the line, and TCP comes near it.
+func TestRateIsKept(t *testing.T) {
+	s := openSites(t)
+	link := km(100)
+	link.RateBits = 100e6
+	if err := s.SetLink(t.Context(), link); err != nil {
+		t.Fatal(err)
+	}
+	const size = 4 << 20
+	took := transfer(t, s, size)
+	rate := size * 8 / took.Seconds()
+	t.Logf("4 MiB in %v: %.1f of 100 Mbit/s", took, rate/1e6)
+	if rate > 100e6 || rate < 40e6 {
+		t.Errorf("%.1f Mbit/s over a link of 100", rate/1e6)
+	}
+}
+
+// TestLossIsKept loses each of a probe's two packets with 10 %.
+func TestLossIsKept(t *testing.T) {
+	s := openSites(t)
+	link := km(100)
+	link.Loss = 0.1
+	if err := s.SetLink(t.Context(), link); err != nil {
+		t.Fatal(err)
+	}
+	const n = 300
+	got, err := s.ping(context.Background(), n, 20*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := 1 - 0.9*0.9
+	t.Logf("%d of %d probes lost, want %.0f", got.Lost, n, want*n)
+	// Five standard deviations of the binomial distribution.
+	if off := math.Abs(float64(got.Lost) - want*n); off > 5*math.Sqrt(n*want*(1-want)) {
+		t.Errorf("%d of %d probes lost, want %.0f", got.Lost, n, want*n)
+	}
+	// Without loss the next link must not lose, and super-packets are back.
+	if err := s.SetLink(t.Context(), km(100)); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.MeasureRTT(t.Context(), 100); err != nil || got.Lost > 0 {
+		t.Errorf("%d probes lost without loss, %v", got.Lost, err)
+	}
+}
+
+// TestJitterWidensTheTail: the median stays, the tail grows.
+func TestJitterWidensTheTail(t *testing.T) {
+	s := openSites(t)
+	link := wanem.Link{Distance: 500 * wanem.Km, Jitter: 500 * time.Microsecond}
+	if err := s.SetLink(t.Context(), link); err != nil {
+		t.Fatal(err)
+	}
+	got, err := s.MeasureRTT(t.Context(), 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("want %v; %+v", link.RTT(), got)
+	// Two directions: a standard deviation of 707 us; of 100 probes the slowest is
+	// above one and a half of it but for a chance of 0.1 %, and the fastest below.
+	const edge = time.Millisecond
+	if got.P99 < link.RTT()+edge || got.Min > link.RTT()-edge {
+		t.Errorf("%v to %v around %v: no jitter of 500 us", got.Min, got.P99, link.RTT())
+	}
+}

@@ -17,9 +17,10 @@
 //
 // The namespaces have no name: they exist while a process or a descriptor of
 // this process is in them. Children are killed by the kernel when this process
-// dies (PDEATHSIG). So after a crash, or kill -9, the kernel has removed all but
-// the run's scratch directory, which GC removes: the directory names its owner,
-// by process ID and start time.
+// dies (PDEATHSIG). So after a crash, or kill -9, only two things can remain, and
+// GC removes both: the run's scratch directory, which names its owner by process
+// ID and start time, and processes that a child had started itself, which carry
+// the directory's name in their environment. Open calls GC.
 //
 // # Privileges
 //
@@ -33,5 +34,16 @@
 // kernel, timed by the kernel's receive time stamp) and corrects the delay that it
 // set by half the error in each direction, twice, and keeps the correction for
 // the next link. What remains is reported by MeasureRTT, not hidden.
-// `go test ./wanem/sites -run Calibration -v` prints it.
+//
+// `go test ./wanem/sites -run Calibration -v` prints what was corrected and what
+// remains. With the relay, on a virtual machine with 2 CPUs that other programs
+// kept busy, in 9 runs: 40 to 160 us of a round trip were corrected, and of the
+// median there remained up to 42 us at 100 km (979 us) and up to 85 us at 500 km
+// and beyond. Load that comes or goes after the calibration moves the wake-ups and
+// so the median, once by 119 us at 50 km. So measure before and after each point.
+//
+// # Loss and rate
+//
+// A link with loss or a rate takes TCP's super-packets apart before the wire: a
+// loss is then of one packet of at most 1500 bytes, and a rate spaces them.
 package sites

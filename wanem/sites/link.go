@@ -88,7 +88,6 @@ func (s *Sites) setNetem(link wanem.Link) error {
 	if link.RTT() > 0 {
 		forward.Delay, back.Delay = s.corrected(forward.Delay), s.corrected(back.Delay)
 	}
-	forward.Seed, back.Seed = rand.Uint64(), rand.Uint64()
 	for _, site := range []Site{A, B} {
 		if err := s.Do(site, func() error { return setSegments(upName, !asOnAWire(link)) }); err != nil {
 			return err
@@ -110,7 +109,7 @@ func setQdisc(name string, conf netem.Config) error {
 	if err != nil {
 		return err
 	}
-	if conf != (netem.Config{Seed: conf.Seed}) {
+	if conf != (netem.Config{}) {
 		return netem.Apply(index, conf)
 	}
 	if err := netem.Clear(index); !errors.Is(err, netem.ErrNone) {

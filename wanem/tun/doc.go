@@ -24,6 +24,12 @@
 // CPU: at most Spin a packet. What is left over is nearly constant: package sites
 // measures and subtracts it.
 //
+// At 100 km, with one probe at a time, the whole process uses 0.3 to 0.4 ms of CPU
+// a round trip, at most 0.12 of it spinning and the rest for wake-ups (go test
+// ./wanem/sites -run Calibration -v). A higher priority makes probes steadier and
+// a load slower: with nice -19 on 2 CPUs, 64 connections that exchanged 4 KiB did
+// 40 % fewer of them, because the spinning was at their expense. So there is none.
+//
 // # What fails and how
 //
 // A queue takes at most MaxQueue bytes of memory; what comes on top is dropped and counted,

@@ -37,7 +37,7 @@
 //
 // `go test ./wanem/sites -run Calibration -v` prints what was corrected and what
 // remains. With the relay, on a virtual machine with 2 CPUs that other programs
-// kept busy, in 9 runs: 40 to 160 us of a round trip were corrected, and of the
+// kept busy, in 8 runs: 40 to 160 us of a round trip were corrected, and of the
 // median there remained up to 42 us at 100 km (979 us) and up to 85 us at 500 km
 // and beyond. Load that comes or goes after the calibration moves the wake-ups and
 // so the median, once by 119 us at 50 km. So measure before and after each point.

@@ -143,6 +143,9 @@ func (l *link) compare(fc *frameConn, e extent) (int64, error) {
 		if h.Flags&wire.Zero != 0 {
 			return 0, nil
 		}
+		if l.v.conf.New && !l.known {
+			return 0, fmt.Errorf("it holds data and the primary's store is new: nothing was overwritten. If the replica is right, copy its file to the primary's --store; if it is to be emptied, remove its file")
+		}
 		out.Flags = wire.Zero
 		return e.len, fc.write(out, nil)
 	}

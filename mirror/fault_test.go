@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -132,6 +133,41 @@ func TestSecondPrimaryIsRefused(t *testing.T) {
 	first.v.Close()
 	second.inSync()
 	wantEqual(t, second.v.conf.Store, remote)
+}
+
+// Hellos of one session that come all at once replace each other, and the last
+// one is served: none leaves the replica waiting for a session that never ends.
+func TestManyHellosAtOnce(t *testing.T) {
+	r := newSite(t, newStore(t, testSize))
+	for range 50 {
+		var wg sync.WaitGroup
+		for range 8 {
+			fc := raw(t, r, 1, wire.ID{1})
+			wg.Go(func() {
+				fc.expect(wire.KindWelcome) // or the end: replaced
+				fc.conn.Close()
+			})
+		}
+		wg.Wait()
+	}
+	for range 100 {
+		if _, _, err := raw(t, r, 1, wire.ID{1}).expect(wire.KindWelcome); err == nil {
+			return
+		}
+	}
+	t.Error("the replica serves nobody any more")
+}
+
+func TestAReplicaStaysWithItsVolume(t *testing.T) {
+	r := newSite(t, newStore(t, testSize))
+	first := open(t, Config{Volume: "one", Store: newStore(t, testSize), Replicas: []string{r.addr}}).inSync()
+	first.v.Close()
+	second := open(t, Config{Volume: "two", Store: newStore(t, testSize), Replicas: []string{r.addr}})
+	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+	defer cancel()
+	if err := second.v.Wait(ctx); err == nil || !strings.Contains(err.Error(), `holds volume "one"`) {
+		t.Errorf("%v, want a refusal that names the volume", err)
+	}
 }
 
 func TestSizesMustMatch(t *testing.T) {

@@ -28,6 +28,7 @@ type link struct {
 	mu    sync.Mutex
 	out   *outbox // nil while down
 	err   error   // why it is down
+	known bool    // it was in sync before; likewise
 	equal bool    // this run of the replica was made equal; only run's goroutine uses it
 }
 
@@ -114,13 +115,13 @@ func (l *link) connection(ctx context.Context) error {
 	if err != nil {
 		return l.fail("connect", err, "")
 	}
-	if err := l.prime(fc); err != nil {
-		return l.fail("prime", err, "")
-	}
 	if !same {
 		l.equal = false // also for the next connection, should this one end half-way
 	}
-	if !l.equal {
+	if !l.equal { // else writes are waiting that need no more than to be sent
+		if err := l.prime(fc); err != nil {
+			return l.fail("prime", err, "")
+		}
 		l.v.tell(Event{Kind: EvCompare, Replica: l.id})
 		if err := l.makeEqual(ctx, fc); err != nil {
 			return l.fail("compare", err, "it is compared again from the start when it is back")
@@ -172,7 +173,7 @@ func (l *link) mirror(ctx context.Context, conn net.Conn) error {
 	l.mu.Lock()
 	l.out, l.err = out, nil
 	l.mu.Unlock()
-	l.equal = true
+	l.equal, l.known = true, true
 	l.v.conf.Log.Info("replica is in sync", "replica", l.addr)
 	l.v.turn(Event{Kind: EvUp, Replica: l.id})
 

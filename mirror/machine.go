@@ -80,11 +80,11 @@ type Machine struct {
 
 // replica is what the primary knows of one remote replica.
 //
-//	       +------------ EvUp -----------+
-//	       |                             v
-//	     down --EvCompare--> comparing   up --EvDown--> down
-//	       ^                  |    |     ^
-//	       +----- EvDown -----+    +EvUp-+
+//	  +------------ EvUp -----------+
+//	  |                             v
+//	down --EvCompare--> comparing   up --EvDown--> down
+//	  ^                  |    |     ^
+//	  +----- EvDown -----+    +EvUp-+
 //
 // Learner and suspect come between them with resync.
 type replica struct {

@@ -24,7 +24,7 @@ func (k OpKind) String() string { return opNames[k] }
 type Op struct {
 	Kind   OpKind
 	Off    int64
-	Len    int64 // bytes; for Read and Write it is len(Data)
+	Len    int64 // bytes, below 4 GiB; for Read and Write it is len(Data)
 	Data   []byte
 	FUA    bool // acknowledge from stable storage at every site
 	NoHole bool // Zero: keep the range allocated
@@ -40,6 +40,7 @@ type Op struct {
 
 // Reset makes a completed op ready for another request; Tag stays.
 func (o *Op) Reset() {
+	clear(o.frames)
 	*o = Op{Tag: o.Tag, frames: o.frames[:0], core: opState{waiters: o.core.waiters[:0]}}
 }
 

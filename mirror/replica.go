@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"lockstep/mirror/wire"
@@ -23,6 +24,9 @@ type ReplicaConfig struct {
 // helloTimeout is how long a connection may take to say hello.
 const helloTimeout = 10 * time.Second
 
+// acceptPause keeps a failing accept from taking a CPU.
+const acceptPause = 50 * time.Millisecond
+
 // maxGreeting bounds the connections that have not said hello yet.
 const maxGreeting = 16
 
@@ -34,11 +38,13 @@ type Replica struct {
 	conf     ReplicaConfig
 	greeting chan struct{} // a token for each connection without a hello
 
-	mu      sync.Mutex
-	current *session
-	last    wire.ID // the session that wrote last
-	epoch   uint64  // highest seen; lower ones are fenced off
-	failed  error   // the store's first failure to sync: nothing is accepted any more
+	mu       sync.Mutex
+	current  *session
+	last     wire.ID // the session that wrote last, in sync
+	epoch    uint64  // highest seen; lower ones are fenced off
+	volume   string  // the name of the first primary's volume, if any was admitted
+	admitted bool
+	failed   error // the store's first failure to sync: nothing is accepted any more
 }
 
 // NewReplica returns a replica that [Replica.Serve] will run.
@@ -49,12 +55,17 @@ func NewReplica(conf ReplicaConfig) *Replica {
 	return &Replica{conf: conf, greeting: make(chan struct{}, maxGreeting)}
 }
 
+// goneTimeout is after how long a primary that answers nothing is gone.
+const goneTimeout = 10 * time.Second
+
 // Listen opens a replica's port. Connections from it notice a peer that is gone
 // without a word within seconds.
 func Listen(ctx context.Context, addr string) (net.Listener, error) {
-	lc := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{
-		Enable: true, Idle: 5 * time.Second, Interval: time.Second, Count: 5,
-	}}
+	lc := net.ListenConfig{
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: time.Second, Count: 5},
+		// Accepted connections inherit it; it also counts while acks are unanswered.
+		Control: func(_, _ string, c syscall.RawConn) error { return tune(c, "", goneTimeout) },
+	}
 	return lc.Listen(ctx, "tcp", addr)
 }
 
@@ -75,8 +86,13 @@ func (r *Replica) Serve(ctx context.Context, ln net.Listener) error {
 			}
 			return nil
 		}
-		if err != nil {
+		if errors.Is(err, net.ErrClosed) {
 			return fmt.Errorf("accept on %s: %w", ln.Addr(), err)
+		}
+		if err != nil { // out of descriptors, say: those who are connected go on
+			r.conf.Log.Warn("can't accept a connection", "err", err)
+			time.Sleep(acceptPause)
+			continue
 		}
 		select {
 		case r.greeting <- struct{}{}:
@@ -137,7 +153,10 @@ func (r *Replica) greet(conn net.Conn) (*session, error) {
 	if n := fc.in.Buffered(); n > 0 {
 		return nil, r.dismiss(s, fmt.Errorf("%w: %d bytes before the welcome", wire.ErrCorrupt, n))
 	}
-	return s, conn.SetDeadline(time.Time{})
+	if err := conn.SetDeadline(time.Time{}); err != nil {
+		return nil, r.dismiss(s, err)
+	}
+	return s, nil
 }
 
 func (r *Replica) dismiss(s *session, err error) error {
@@ -160,8 +179,11 @@ func (r *Replica) admit(s *session, payload []byte) (wire.Welcome, error) {
 		r.mu.Lock()
 		old, err := r.rivalLocked(s)
 		if err == nil && old == nil {
+			if r.last != s.hello.Session {
+				r.last = wire.ID{} // until it writes: it may go before it has
+			}
 			w := wire.Welcome{Size: uint64(r.conf.Store.Size()), Session: r.last}
-			r.current, r.epoch, r.last = s, s.epoch, s.hello.Session
+			r.current, r.epoch, r.volume, r.admitted = s, s.epoch, s.hello.Volume, true
 			r.mu.Unlock()
 			return w, nil
 		}
@@ -183,6 +205,8 @@ func (r *Replica) rivalLocked(s *session) (*session, error) {
 		return nil, fmt.Errorf("the replica's store failed: %w", r.failed)
 	case s.epoch < r.epoch:
 		return nil, fmt.Errorf("epoch %d is over, this replica has seen %d; the volume has a newer primary", s.epoch, r.epoch)
+	case r.admitted && s.hello.Volume != r.volume:
+		return nil, fmt.Errorf("this replica holds volume %q, not %q; is the address right?", r.volume, s.hello.Volume)
 	case s.hello.Size != size:
 		return nil, fmt.Errorf("the volume has %d bytes, this replica's store %d; start both with the same --size", s.hello.Size, size)
 	case r.current == nil:
@@ -191,6 +215,13 @@ func (r *Replica) rivalLocked(s *session) (*session, error) {
 		return r.current, nil
 	}
 	return nil, fmt.Errorf("another primary (session %v, %s) is connected; stop it first", r.current.hello.Session, r.current.conn.RemoteAddr())
+}
+
+// wrote notes that a session is in sync: a primary sends writes only then.
+func (r *Replica) wrote(session wire.ID) {
+	r.mu.Lock()
+	r.last = session
+	r.mu.Unlock()
 }
 
 // maxText bounds the text of refuse and failed frames in bytes.

@@ -170,6 +170,9 @@ func (s *session) done(h *wire.Header, err error) error {
 	if err != nil || s.part != 0 {
 		return err
 	}
+	if s.applied == 0 {
+		s.replica.wrote(s.hello.Session)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.applied = h.Seq

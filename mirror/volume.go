@@ -30,6 +30,9 @@ type Config struct {
 	Volume string
 	// Store is the primary's own copy: the truth. It stays the caller's to close.
 	Store Store
+	// New says that Store holds nothing yet. A replica that holds something is then
+	// not overwritten but refused: more likely the store is the wrong one.
+	New bool
 	// Replicas are the addresses, HOST:PORT, of the in-sync set's other members.
 	// Every one must acknowledge every write.
 	Replicas []string

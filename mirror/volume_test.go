@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -17,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"lockstep/mirror/store"
+	"lockstep/mirror/wire"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -323,8 +325,8 @@ func TestReplicaComesAndGoesUnderLoad(t *testing.T) {
 // cutter is a TCP relay whose connections can be broken at any byte.
 type cutter struct {
 	ln     net.Listener
-	target string
 	mu     sync.Mutex
+	target string
 	conns  []net.Conn
 	wg     sync.WaitGroup
 }
@@ -346,7 +348,10 @@ func (c *cutter) accept() {
 		if err != nil {
 			return
 		}
-		out, err := net.Dial("tcp", c.target)
+		c.mu.Lock()
+		target := c.target
+		c.mu.Unlock()
+		out, err := net.Dial("tcp", target)
 		if err != nil {
 			in.Close()
 			continue
@@ -373,6 +378,13 @@ func (c *cutter) accept() {
 	}
 }
 
+// aim makes later connections go elsewhere.
+func (c *cutter) aim(target string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.target = target
+}
+
 func (c *cutter) cut() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -396,6 +408,66 @@ func TestConnectionCutsUnderLoad(t *testing.T) {
 	stop.Store(true)
 	wg.Wait()
 	wantEqual(t, local, remote)
+}
+
+// A replica that was greeted by this primary but never made equal, because the
+// connection ended in between, must not count as one that misses only what it did
+// not acknowledge.
+func TestGreetedIsNotEqual(t *testing.T) {
+	local, blank := newStore(t, testSize), newStore(t, testSize)
+	r := newSite(t, newStore(t, testSize))
+	relay := newCutter(t, r.addr)
+	c := open(t, Config{Store: local, Replicas: []string{relay.ln.Addr().String()}}).inSync()
+	c.write(0, []byte("acknowledged"))
+	r.kill()
+	c.suspended()
+	again := newSite(t, blank)
+	fc := raw(t, again, firstEpoch, c.v.session)
+	if _, _, err := fc.expect(wire.KindWelcome); err != nil {
+		t.Fatal(err)
+	}
+	fc.conn.Close()
+	relay.aim(again.addr)
+	c.inSync()
+	wantEqual(t, local, blank)
+}
+
+// Two replicas, one of which comes back empty while the other is away, with writes
+// of every state in flight.
+func TestReplicaComesBackEmptyWhileAnotherIsAway(t *testing.T) {
+	local, blank, other := newStore(t, testSize), newStore(t, testSize), newStore(t, testSize)
+	a, b := newSite(t, newStore(t, testSize)), newSite(t, other)
+	c := open(t, Config{Store: local, Replicas: []string{a.addr, b.addr}}).inSync()
+	var stop atomic.Bool
+	wg := c.load(4, &stop)
+	b.kill()
+	c.suspended()
+	a.kill()
+	a.store = blank
+	a.start()
+	b.start()
+	c.inSync()
+	stop.Store(true)
+	wg.Wait()
+	wantEqual(t, local, blank, other)
+}
+
+// A new, empty store at the primary must not empty a replica that holds data.
+func TestNewStoreDoesNotOverwriteAReplica(t *testing.T) {
+	remote := newStore(t, testSize)
+	if err := remote.WriteAt([]byte("precious"), 4096); err != nil {
+		t.Fatal(err)
+	}
+	r := newSite(t, remote)
+	c := open(t, Config{Store: newStore(t, testSize), New: true, Replicas: []string{r.addr}})
+	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+	defer cancel()
+	if err := c.v.Wait(ctx); err == nil || !strings.Contains(err.Error(), "nothing was overwritten") {
+		t.Errorf("%v, want a refusal", err)
+	}
+	if got := contents(t, remote)[4096:]; string(got[:8]) != "precious" {
+		t.Error("the replica was overwritten")
+	}
 }
 
 func TestCloseEndsWhatIsInFlight(t *testing.T) {

@@ -84,7 +84,8 @@ func (e *export) complete(ops []*mirror.Op) {
 		r := op.Tag.(*nbd.Request)
 		r.Err = op.Err
 		l.requests = append(l.requests, r)
-		op.Data, op.Tag = nil, nil
+		op.Reset() // a pooled op must not hold on to a request's buffer
+		op.Tag = nil
 		e.ops.Put(op)
 	}
 	nbd.Complete(l.requests)

@@ -72,6 +72,7 @@ func (c *serveCmd) Run(ctx context.Context) error {
 	exp.volume, err = mirror.Open(mirror.Config{
 		Volume:     c.Export,
 		Store:      st,
+		New:        st.New(),
 		Replicas:   c.Replica,
 		Durable:    c.Ack == "durable",
 		Complete:   exp.complete,
@@ -134,6 +135,8 @@ func shutdown(server *nbd.Server, volume *mirror.Volume) error {
 		volume.Close() // ends what the server still waits for
 		return fmt.Errorf("stopped with requests in flight, which were not acknowledged: %w", err)
 	}
+	ctx, cancel = context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
 	return volume.Flush(ctx)
 }
 

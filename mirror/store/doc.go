@@ -11,7 +11,8 @@
 // Every error says what was tried on which file and where. After a failed sync
 // the kernel may have thrown away what it could not write and called it clean,
 // so a later sync that succeeds would be a lie: the store is broken from then
-// on, refuses writes and syncs with ErrBroken, and never retries. Reads go on.
+// on, refuses writes and syncs with ErrBroken, and never retries. Reads go on. A
+// file FILE.broken beside it says so to later processes, which refuse to open it.
 //
 // The file is locked (flock) while it is open: a second process that opens it
 // is told so and nothing is disturbed.

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -29,6 +30,7 @@ type Store struct {
 	fd     int
 	path   string
 	size   int64
+	fresh  bool
 	broken atomic.Bool
 }
 
@@ -58,6 +60,10 @@ func (s *Store) prepare() error {
 		}
 		return fmt.Errorf("lock: %w", err)
 	}
+	if why, err := os.ReadFile(s.marker()); err == nil {
+		return fmt.Errorf("%w: %s; if another copy is good, remove %s and %s, and it is copied anew; if this is the only one, check the disk and remove %s",
+			ErrBroken, bytes.TrimSpace(why), s.path, s.marker(), s.marker())
+	}
 	info, err := s.file.Stat()
 	if err != nil {
 		return err
@@ -70,8 +76,16 @@ func (s *Store) prepare() error {
 	case info.Size() != 0:
 		return fmt.Errorf("holds %d bytes, not the %d asked for; give its true --size, or another file", info.Size(), s.size)
 	}
+	s.fresh = true
 	return s.file.Truncate(s.size)
 }
+
+// New says whether Open created the store: then it holds nothing but zeroes.
+func (s *Store) New() bool { return s.fresh }
+
+// marker is the file beside a store that says that it is broken: a new process
+// would find what could not be written in the page cache, and call it durable.
+func (s *Store) marker() string { return s.path + ".broken" }
 
 func describe(m fs.FileMode) string {
 	switch {
@@ -171,7 +185,8 @@ func (s *Store) Sync() error {
 	}
 	if err := retryInterrupted(func() error { return unix.Fdatasync(s.fd) }); err != nil {
 		s.broken.Store(true)
-		return s.fail("sync", 0, s.size, fmt.Errorf("%w (%w)", ErrBroken, err))
+		marking := os.WriteFile(s.marker(), fmt.Appendln(nil, err), 0o600) // the best that can be done on a bad disk
+		return s.fail("sync", 0, s.size, errors.Join(fmt.Errorf("%w (%w)", ErrBroken, err), marking))
 	}
 	return nil
 }
@@ -185,6 +200,9 @@ func (s *Store) Data(off int64) (start, end int64, err error) {
 	}
 	if err == nil {
 		end, err = unix.Seek(s.fd, start, unix.SEEK_HOLE)
+		if err == nil && end <= start { // a hole was punched between the two
+			return s.Data(start + 1)
+		}
 	}
 	if err != nil {
 		return 0, 0, s.fail("look for data", off, s.size-off, err)

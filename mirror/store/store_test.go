@@ -205,3 +205,24 @@ func TestBrokenStoreTakesNothing(t *testing.T) {
 	}
 	read(t, s, 0, 512)
 }
+
+// What a failed sync could not write may be in the page cache, called clean: a
+// later process must not take the store for good.
+func TestBrokenStoreIsNotOpenedAgain(t *testing.T) {
+	s := open(t)
+	if err := os.WriteFile(s.marker(), []byte("input/output error\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	if _, err := Open(s.Path(), size); !errors.Is(err, ErrBroken) || !strings.Contains(err.Error(), "input/output error") {
+		t.Errorf("%v, want ErrBroken and why", err)
+	}
+	if err := os.Remove(s.marker()); err != nil {
+		t.Fatal(err)
+	}
+	again, err := Open(s.Path(), size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.Close()
+}

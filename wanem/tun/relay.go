@@ -108,6 +108,8 @@ func (r *Relay) Err() error {
 // Close ends the relay and returns when its goroutines are gone. What was held
 // back is lost.
 func (r *Relay) Close() error {
+	r.forward.stopped.Store(true)
+	r.back.stopped.Store(true)
 	unix.Write(r.stop, []byte{0, 0, 0, 0, 0, 0, 0, 1}) //nolint:errcheck // can't fail: the counter is 0
 	r.running.Wait()
 	return unix.Close(r.stop)
@@ -121,6 +123,7 @@ type direction struct {
 	queue    queue
 	fate     fate
 
+	stopped              atomic.Bool
 	packets, lost, drops atomic.Uint64
 }
 
@@ -136,7 +139,7 @@ func (d *direction) run(stop int) {
 	defer runtime.UnlockOSThread()
 	unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)       //nolint:errcheck // late is calibrated away
 	defer unix.Prctl(unix.PR_SET_TIMERSLACK, 0, 0, 0, 0) //nolint:errcheck // 0 is the default
-	for {
+	for !d.stopped.Load() {                              // traffic that never pauses never sleeps either
 		now := time.Now()
 		d.deliver(now)
 		read, err := d.take(now)

@@ -168,8 +168,10 @@ func (w *waiter) clear() {
 }
 
 func (w *waiter) poke() {
-	w.woken.Store(true)
+	// In this order: a clear in between leaves the flag set and reads once more in
+	// vain. The other way round it would leave the eventfd set for ever.
 	unix.Write(w.wake, []byte{0, 0, 0, 0, 0, 0, 0, 1}) //nolint:errcheck // full is awake enough
+	w.woken.Store(true)
 }
 
 // Read implements net.Conn.
@@ -181,7 +183,10 @@ func (c *Conn) Read(p []byte) (n int, err error) {
 		n, err = unix.Read(int(fd), p)
 		return !retry(err)
 	})
-	if err = errors.Join(waitErr, err); err != nil {
+	if waitErr != nil {
+		err = waitErr
+	}
+	if err != nil {
 		return 0, c.wrap("read", err)
 	}
 	if n == 0 {
@@ -198,7 +203,9 @@ func (c *Conn) Write(p []byte) (done int, err error) {
 			n, err = unix.SendmsgN(int(fd), p[done:], nil, nil, unix.MSG_NOSIGNAL)
 			return !retry(err)
 		})
-		err = errors.Join(waitErr, err)
+		if waitErr != nil {
+			n, err = 0, waitErr
+		}
 		done += max(n, 0)
 	}
 	if err != nil {

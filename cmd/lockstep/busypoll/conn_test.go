@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -106,6 +107,36 @@ func TestDeadlines(t *testing.T) {
 	if n, err := c.Read(make([]byte, 1)); n != 1 || err != nil {
 		t.Errorf("after all that: %d, %v", n, err)
 	}
+}
+
+// A wake-up that meets the clearing of an earlier one must not leave the eventfd
+// readable with nobody to read it: the sleeper would never sleep again.
+func TestPokesDoNotPileUp(t *testing.T) {
+	c, plain := pair(t, 0)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for b := make([]byte, 64); ; {
+			if _, err := c.Read(b); err != nil {
+				return
+			}
+		}
+	}()
+	for range 20000 {
+		plain.Write([]byte{1})
+		c.SetReadDeadline(time.Time{})
+	}
+	quiet := false
+	for end := time.Now().Add(5 * time.Second); !quiet && time.Now().Before(end); time.Sleep(time.Millisecond) {
+		p := []unix.PollFd{{Fd: int32(c.in.wake), Events: unix.POLLIN}}
+		n, _ := unix.Poll(p, 0)
+		quiet = n == 0
+	}
+	if !quiet {
+		t.Error("the eventfd stays readable")
+	}
+	c.Close()
+	<-ended
 }
 
 func TestSpinnerGivesUpAndComesBack(t *testing.T) {

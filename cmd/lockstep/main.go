@@ -38,9 +38,10 @@ Examples:
     lockstep sweep --budget 2ms
 
   A volume in two places: first the replica, then the primary, then a client.
-    lockstep replica --store b.img --size 1GiB --listen 127.0.0.1:7001
+    lockstep replica --store b.img --size 1GiB --listen 127.0.0.1:7001 &
     lockstep serve --store a.img --size 1GiB --nbd unix:/tmp/vol.sock \
-        --replica 127.0.0.1:7001 --export vol
+        --replica 127.0.0.1:7001 --export vol &
+    until [ -S /tmp/vol.sock ]; do sleep 0.1; done
     nbdinfo 'nbd+unix:///vol?socket=/tmp/vol.sock'
 
   What do 100 km cost before any software runs?

@@ -52,6 +52,12 @@ func TestExitCodes(t *testing.T) {
 		{"no command", nil, exitMisuse, "(see lockstep --help)"},
 		{"unknown command", []string{"mirror"}, exitMisuse, "(see lockstep --help)"},
 		{"unknown flag", []string{"version", "--yaml"}, exitMisuse, "(see lockstep version --help)"},
+		{"replica without a port", []string{"serve", "--store=x", "--size=1MiB", "--nbd=unix:x", "--replica=host"}, exitMisuse, "use HOST:PORT"},
+		{"replica twice", []string{"serve", "--store=x", "--size=1MiB", "--nbd=unix:x", "--replica=h:1", "--replica=h:1"}, exitMisuse, "given twice"},
+		{"nbd address of no kind", []string{"serve", "--store=x", "--size=1MiB", "--nbd=/tmp/x"}, exitMisuse, "unix:PATH, tcp:HOST:PORT or stdio"},
+		{"odd size", []string{"replica", "--store=x", "--size=1000", "--listen=127.0.0.1:0"}, exitMisuse, "multiple of 512"},
+		{"negative timeout", []string{"serve", "--store=x", "--size=1MiB", "--nbd=unix:x", "--timeout=-5s"}, exitMisuse, "--timeout"},
+		{"nothing to resume", []string{"sweep", "--resume", "--out=/nonexistent/sweep"}, exitMisuse, "nothing to go on with"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var stderr strings.Builder

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"time"
 
@@ -29,6 +31,12 @@ Example:
 }
 
 func (c *replicaCmd) Run(ctx context.Context) error {
+	if err := validSize(c.Size); err != nil {
+		return misuse{err}
+	}
+	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+		return misuse{fmt.Errorf("replica: --listen %s: use HOST:PORT", c.Listen)}
+	}
 	log := newLogger()
 	st, err := store.Open(c.Store, int64(c.Size))
 	if err != nil {
@@ -47,7 +55,11 @@ func (c *replicaCmd) Run(ctx context.Context) error {
 	if err := r.Serve(ctx, ln); err != nil {
 		return err
 	}
-	return st.Sync()
+	if err := st.Sync(); err != nil {
+		return err
+	}
+	log.Info("stopped; everything applied is on stable storage")
+	return nil
 }
 
 // newLogger logs to standard error: standard output is for results.

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -42,6 +44,7 @@ Stopping it (Ctrl-C, SIGTERM) answers what is in flight and flushes every site.
 Example: one replica, then look at it from a client
   lockstep replica --store b.img --size 1GiB --listen 127.0.0.1:7000 &
   lockstep serve --store a.img --size 1GiB --replica 127.0.0.1:7000 --nbd unix:/tmp/vol.sock &
+  until [ -S /tmp/vol.sock ]; do sleep 0.1; done
   nbdinfo 'nbd+unix:///?socket=/tmp/vol.sock'`
 }
 
@@ -57,6 +60,9 @@ func (c *serveCmd) Run(ctx context.Context) error {
 	}
 	if len(c.NBD) == 0 && len(activated) == 0 {
 		return misuse{errors.New("serve: no --nbd address: give unix:PATH, tcp:HOST:PORT or stdio")}
+	}
+	if err := c.validate(); err != nil {
+		return misuse{err}
 	}
 	congestion, err := pickCongestion(c.Congestion)
 	if err != nil {
@@ -92,6 +98,38 @@ func (c *serveCmd) Run(ctx context.Context) error {
 	return c.serve(ctx, exp, activated, log)
 }
 
+// validate says what about the flags can never work.
+func (c *serveCmd) validate() error {
+	for _, addr := range c.NBD {
+		if kind, _, _ := strings.Cut(addr, ":"); addr != stdio && kind != "unix" && kind != "tcp" {
+			return fmt.Errorf("serve: --nbd %s: use unix:PATH, tcp:HOST:PORT or stdio", addr)
+		}
+	}
+	for i, addr := range c.Replica {
+		if _, _, err := net.SplitHostPort(addr); err != nil {
+			return fmt.Errorf("serve: --replica %s: use HOST:PORT", addr)
+		}
+		if slices.Contains(c.Replica[:i], addr) {
+			return fmt.Errorf("serve: --replica %s is given twice", addr)
+		}
+	}
+	switch {
+	case c.Timeout <= 0:
+		return fmt.Errorf("serve: --timeout %v: use a duration well above the round trip, as 3s", c.Timeout)
+	case c.Poll < 0:
+		return fmt.Errorf("serve: --poll %v: use 0s, or a duration as 100us", c.Poll)
+	}
+	return validSize(c.Size)
+}
+
+// validSize says whether a store can have that size.
+func validSize(size byteSize) error {
+	if size <= 0 || size%store.SectorSize != 0 {
+		return fmt.Errorf("--size %v is not a positive multiple of %d bytes", size, store.SectorSize)
+	}
+	return nil
+}
+
 func (c *serveCmd) serve(ctx context.Context, exp *export, activated []net.Listener, log *slog.Logger) error {
 	server, err := nbd.NewServer(nbd.Config{
 		Exports: []nbd.Export{{Name: c.Export, Description: "lockstep volume", Size: uint64(c.Size), Backend: exp}},
@@ -110,12 +148,19 @@ func (c *serveCmd) serve(ctx context.Context, exp *export, activated []net.Liste
 	for _, run := range d.serve(ctx, server, leave, log) {
 		group.Go(run)
 	}
+	if len(c.Replica) == 0 {
+		log.Warn("no --replica: nothing is mirrored")
+	}
 	log.Info("volume is ready", "export", c.Export, "size", c.Size, "replicas", len(c.Replica), "ack", c.Ack)
 	group.Go(func() error {
 		<-ctx.Done()
 		return shutdown(server, exp.volume)
 	})
-	return group.Wait()
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	log.Info("stopped; everything acknowledged is on stable storage at every site")
+	return nil
 }
 
 // busyPoll returns what --poll makes of a replica's connection; nil for nothing.
@@ -133,7 +178,7 @@ func shutdown(server *nbd.Server, volume *mirror.Volume) error {
 	defer cancel()
 	if err := server.Shutdown(ctx); err != nil {
 		volume.Close() // ends what the server still waits for
-		return fmt.Errorf("stopped with requests in flight, which were not acknowledged: %w", err)
+		return fmt.Errorf("stopped with requests in flight, which were not acknowledged (is a replica not in sync?): %w", err)
 	}
 	ctx, cancel = context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()

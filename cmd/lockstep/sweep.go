@@ -47,7 +47,8 @@ func (sweepCmd) Help() string {
 	return `It joins two sites by an emulated link, mirrors a volume across it, sets one
 distance after another, writes, and fits a line: how many round trips a write
 takes, and how far the sites may be apart for each latency budget. What it needs
-(namespaces, processes, files) is gone afterwards; the report stays.
+(namespaces, processes, the volume's copies) is gone afterwards, but for the copies of
+a sweep that was stopped, which --resume uses; the report stays.
 
 Examples:
   A first look, in 45 seconds
@@ -106,6 +107,11 @@ func (c *sweepCmd) config() sweep.Config {
 func (c *sweepCmd) Run(ctx context.Context) error {
 	if c.Resume && c.Out == "" {
 		return misuse{errors.New("sweep: --resume needs the --out of the sweep to go on with")}
+	}
+	if c.Resume {
+		if _, err := os.Stat(c.Out); err != nil {
+			return misuse{fmt.Errorf("sweep: nothing to go on with: %w", err)}
+		}
 	}
 	if c.Out == "" {
 		c.Out = "lockstep-sweep-" + time.Now().Format("20060102-150405")

@@ -13,9 +13,11 @@ type wanGCCmd struct {
 
 // Help is shown by lockstep wan gc --help.
 func (wanGCCmd) Help() string {
-	return `A sweep that was killed leaves its scratch directory, with the volume's copies;
-its namespaces, links and processes the kernel has removed already. The next sweep
-does this too. What belongs to a living process is left alone.`
+	return `A sweep that was killed leaves its scratch directory; its namespaces, links and
+processes the kernel has removed already, but for what those processes had started
+themselves. The next sweep does this too. What belongs to a living process is left
+alone. The volume's copies, in --out/volume, stay: sweep --resume uses and then
+removes them.`
 }
 
 // Run removes what dead runs left and lists it.

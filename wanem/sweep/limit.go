@@ -8,7 +8,7 @@ import (
 // How a limit was found.
 const (
 	Interpolated = "interpolated"                           // between two measured distances
-	Extrapolated = "beyond the last point (extrapolated)"   // along the line through p99
+	Extrapolated = "(extrapolated, beyond the last point)"  // along the line through p99
 	Never        = "above the budget at the first distance" // even there
 	Unknown      = "unknown"                                // nothing was measured well
 )

@@ -83,8 +83,8 @@ func TestReplicaWhoseWriteFailsIsRetried(t *testing.T) {
 	remote.inject(&remote.write, syscall.ENOSPC)
 	wrote := c.begin(&Op{Kind: Write, Data: []byte("held")})
 	c.suspended()
-	if err := c.v.Status()[0].Err; err != nil && !strings.Contains(err.Error(), "no space") {
-		t.Errorf("status says %v, want the replica's reason", err)
+	if err := c.v.links[0].lastError(); err != nil && !strings.Contains(err.Error(), "no space") {
+		t.Errorf("the link says %v, want the replica's reason", err)
 	}
 	select {
 	case <-wrote:

@@ -195,24 +195,6 @@ func (v *Volume) Close() {
 	v.finish(b)
 }
 
-// ReplicaStatus is what Status says of one replica.
-type ReplicaStatus struct {
-	Addr   string
-	InSync bool
-	Err    error // why not, if known
-}
-
-// Status returns every replica's state now.
-func (v *Volume) Status() []ReplicaStatus {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	var all []ReplicaStatus
-	for i, l := range v.links {
-		all = append(all, ReplicaStatus{Addr: l.addr, InSync: v.machine.replicas[i].up, Err: l.lastError()})
-	}
-	return all
-}
-
 // Flush makes everything that was completed before durable at every site, or
 // returns why not when ctx ends. The caller must not be inside Complete.
 func (v *Volume) Flush(ctx context.Context) error {

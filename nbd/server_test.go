@@ -245,19 +245,27 @@ func TestDrainLimit(t *testing.T) {
 	}
 }
 
-// TestShutdown: what was submitted is answered, what was not is not.
-func TestShutdown(t *testing.T) {
+// serveHolding serves an export whose backend keeps every request until the test
+// completes it; served gets Serve's result.
+func serveHolding(t *testing.T) (s *Server, l net.Listener, held <-chan []*Request, served chan error) {
+	t.Helper()
 	e, held := holding()
 	s, err := NewServer(Config{Exports: []Export{e}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := Listen("unix:" + t.TempDir() + "/s")
+	l, err = Listen("unix:" + t.TempDir() + "/s")
 	if err != nil {
 		t.Fatal(err)
 	}
-	served := make(chan error, 1)
+	served = make(chan error, 1)
 	go func() { served <- s.Serve(context.Background(), l) }()
+	return s, l, held, served
+}
+
+// TestShutdown: what was submitted is answered, what was not is not.
+func TestShutdown(t *testing.T) {
+	s, l, held, served := serveHolding(t)
 	nc := rawClient(t, l.Addr().String())
 	nc.Write(request(header{cmd: CmdFlush, cookie: 1})) //nolint:errcheck // the read reports it
 	b := <-held
@@ -281,17 +289,7 @@ func TestShutdown(t *testing.T) {
 
 // TestShutdownForced: a backend that keeps a request does not keep Shutdown.
 func TestShutdownForced(t *testing.T) {
-	e, held := holding()
-	s, err := NewServer(Config{Exports: []Export{e}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := Listen("unix:" + t.TempDir() + "/s")
-	if err != nil {
-		t.Fatal(err)
-	}
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(context.Background(), l) }()
+	s, l, held, served := serveHolding(t)
 	nc := rawClient(t, l.Addr().String())
 	nc.Write(request(header{cmd: CmdFlush})) //nolint:errcheck // held below
 	b := <-held

@@ -15,8 +15,6 @@ type line struct {
 	r2               float64
 }
 
-func (l line) at(x float64) float64 { return l.intercept + l.slope*x }
-
 // theilSen fits a line through points of at least two groups. The slope is the
 // median of those of all pairs from different groups: repeats of one distance
 // differ in x by noise only, and say nothing about it. The intercept is the

@@ -7,6 +7,7 @@ package mirror
 //	new \ earlier   read                     write
 //	read            -                        until it is complete
 //	write           until it has been read   until it is applied locally
+//	copy            -                        until it is applied locally
 //
 // A read waits for completion, not only for the local copy: what it returns
 // must survive a failover. A write need not: every replica applies in seq order.
@@ -66,7 +67,7 @@ func (c *conflict) remove(op *Op) {
 // block makes op wait for every active op that it conflicts with.
 func (c *conflict) block(op *Op) {
 	for e := c.head; e != nil; e = e.core.next {
-		if !e.overlaps(op) || (e.Kind == Read && op.Kind == Read) {
+		if !e.overlaps(op) || !e.modifies() && !op.modifies() {
 			continue
 		}
 		if op.Kind != Read && e.core.applied {

@@ -11,6 +11,9 @@ import (
 // ESHUTDOWN: whether their data reached any site is not known.
 var ErrClosed = fmt.Errorf("the volume was closed: %w", syscall.ESHUTDOWN)
 
+// errNotInSync ends a check of a replica that is not in sync.
+var errNotInSync = errors.New("the replica is not in sync")
+
 // errRefused is wrapped by the error of a connection that the replica refused.
 var errRefused = errors.New("refused")
 

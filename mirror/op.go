@@ -11,9 +11,10 @@ const (
 	Write
 	Zero
 	Flush
+	copying // a Copy's place in the order; no client's
 )
 
-var opNames = [...]string{Read: "read", Write: "write", Zero: "zero", Flush: "flush"}
+var opNames = [...]string{Read: "read", Write: "write", Zero: "zero", Flush: "flush", copying: "copy"}
 
 func (k OpKind) String() string { return opNames[k] }
 
@@ -26,8 +27,9 @@ type Op struct {
 	Off    int64
 	Len    int64 // bytes, below 4 GiB; for Read and Write it is len(Data)
 	Data   []byte
-	FUA    bool // acknowledge from stable storage at every site
-	NoHole bool // Zero: keep the range allocated
+	FUA    bool    // acknowledge from stable storage at every site
+	NoHole bool    // Zero: keep the range allocated
+	Origin *Origin // whose it is, if it may be sent again after a failover
 	Err    error
 	Tag    any // the caller's own
 

@@ -21,9 +21,13 @@ var golden = map[string]struct {
 	"zero":  {Header{Kind: KindZero, Flags: NoHole, Epoch: 1, Seq: 2, Watermark: 1, Offset: 1 << 40, Length: 1<<32 - 1}, nil},
 	"flush": {Header{Kind: KindFlush, Flags: Durable, Epoch: 1, Seq: 3, Watermark: 2}, nil},
 	"ack":   {Header{Kind: KindAck, Epoch: 1, Seq: 3, Watermark: 2}, nil},
-	"hello": {Header{Kind: KindHello, Epoch: 1}, (&Hello{Size: 1 << 30, Session: ID{1, 2, 3, 15: 255}, Volume: "vol"}).Append(nil)},
+	"hello": {Header{Kind: KindHello, Epoch: 1}, (&Hello{Size: 1 << 30, Session: ID{1, 2, 3, 15: 255}, ID: ID{9, 15: 8}, Fresh: true, Volume: "vol"}).Append(nil)},
 	"welcome": {Header{Kind: KindWelcome, Epoch: 1},
-		(&Welcome{Size: 1 << 30, Session: ID{15: 1}}).Append(nil)},
+		(&Welcome{Size: 1 << 30, Epoch: 6, Replica: ID{15: 1}, Complete: true, Remembers: true}).Append(nil)},
+	"configure": {Header{Kind: KindConfigure, Flags: Learner, Epoch: 8}, nil},
+	"ranges":    {Header{Kind: KindRanges, Flags: More, Epoch: 8}, (&Range{Off: 4096, Len: 512}).Append(nil)},
+	"origin":    {Header{Kind: KindOrigin, Epoch: 8, Seq: 3}, (&Origin{Session: 1, Number: 2, Lowest: 3}).Append(nil)},
+	"finish":    {Header{Kind: KindPing, Flags: Durable | Complete, Epoch: 8, Seq: 9}, nil},
 	"copy-zero": {Header{Kind: KindCopy, Flags: Zero, Epoch: 1, Offset: 0, Length: 65536}, nil},
 }
 
@@ -109,7 +113,7 @@ func TestEveryFlippedBitIsFound(t *testing.T) {
 func TestDecodeRefusesWhatNoPeerSends(t *testing.T) {
 	for name, h := range map[string]Header{
 		"kind 0":            {},
-		"unknown kind":      {Kind: KindFailed + 1},
+		"unknown kind":      {Kind: KindRetire + 1},
 		"unknown flag":      {Kind: KindFlush, Flags: 1 << 7},
 		"giant payload":     {Kind: KindPing, Payload: MaxPayload + 1},
 		"range overflows":   {Kind: KindZero, Offset: 1<<64 - 1, Length: 2},

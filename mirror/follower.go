@@ -1,0 +1,245 @@
+package mirror
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"lockstep/mirror/dirty"
+	"lockstep/mirror/wire"
+)
+
+// Identity is what a copy knows of itself and keeps on disk.
+type Identity struct {
+	Volume   wire.ID // zero: it never had a primary
+	Replica  wire.ID
+	Epoch    uint64 // the highest seen
+	Complete bool   // a full copy
+	Lossy    bool   // not complete, because its machine lost power when it was
+}
+
+// Follower is a replica's side of the protocol: what it may accept, and what it
+// must remember. Like [Machine] it is pure, and not safe for concurrent use; its
+// driver applies what was accepted, in order.
+//
+//	               Admit               Admit, higher epoch
+//	no primary ------------> following ------------> following the new one
+//	    ^                        |
+//	    +------ Leave -----------+        Fence: this node wants to be primary itself
+//
+// It serves one connection at a time.
+type Follower struct {
+	id     Identity
+	size   int64
+	blank  bool // its store holds nothing but zeroes
+	floor  uint64
+	reign  wire.ID // the primary's run that wrote last
+	recent recent
+	heard  time.Duration
+
+	origins  Origins
+	snapshot bool // a snapshot of origins is under way
+
+	// Of the connection.
+	epoch     uint64
+	part      uint64 // the write that waits for its next part, or 0
+	origin    *Origin
+	applied   uint64
+	durable   uint64
+	watermark uint64
+}
+
+// Errors of a follower.
+var (
+	// ErrFenced: the sender's epoch is over.
+	ErrFenced = errors.New("that epoch is over; the volume has a newer primary")
+	// ErrWrongVolume: the copy belongs to another volume.
+	ErrWrongVolume = errors.New("this replica holds another volume")
+)
+
+// NewFollower returns the follower of a copy of size bytes. blank says that the
+// copy holds nothing but zeroes. Its promise counts from now: what an earlier
+// run promised is not known.
+func NewFollower(id Identity, size int64, blank bool, now time.Duration) *Follower {
+	f := &Follower{id: id, size: size, blank: blank, floor: id.Epoch, heard: now}
+	f.recent.lost = true
+	return f
+}
+
+// Identity is the copy's as it should be on disk.
+func (f *Follower) Identity() Identity { return f.id }
+
+// Admit begins a connection with the primary that says hello under epoch. When it
+// returns nil, Identity must be made durable before the welcome is sent.
+func (f *Follower) Admit(hello *wire.Hello, epoch uint64, now time.Duration) (wire.Welcome, error) {
+	switch {
+	case epoch < f.floor:
+		return wire.Welcome{}, fmt.Errorf("%w (epoch %d, this replica has seen %d)", ErrFenced, epoch, f.floor)
+	case f.id.Volume != (wire.ID{}) && f.id.Volume != hello.ID:
+		return wire.Welcome{}, fmt.Errorf("%w (%v, not %v): is the address right? To use it for this one, remove its store first", ErrWrongVolume, f.id.Volume, hello.ID)
+	case hello.Size != uint64(f.size):
+		return wire.Welcome{}, fmt.Errorf("the volume has %d bytes, this replica's store %d; start both with the same --size", hello.Size, f.size)
+	case hello.Fresh && f.id.Volume == (wire.ID{}) && !f.blank:
+		return wire.Welcome{}, errors.New("it holds data and the primary's store is new: nothing was overwritten. If the replica is right, copy its file to the primary's --store; if it is to be emptied, remove its file")
+	}
+	known := f.id.Volume == hello.ID
+	if !known {
+		f.id.Volume, f.id.Complete, f.id.Lossy = hello.ID, false, false
+	}
+	f.id.Epoch = max(f.id.Epoch, epoch)
+	f.floor = max(f.floor, epoch)
+	if f.reign != hello.Session {
+		f.recent.keep()
+		f.reign = hello.Session
+	}
+	f.epoch, f.part, f.origin = epoch, 0, nil
+	f.applied, f.durable, f.watermark = 0, 0, 0
+	f.heard = now
+	_, remembers := f.recent.ranges()
+	return wire.Welcome{Size: uint64(f.size), Replica: f.id.Replica, Epoch: f.id.Epoch,
+		Complete: f.id.Complete && known, Lossy: f.id.Lossy && known, Known: known, Remembers: remembers}, nil
+}
+
+// Written are the ranges that may differ from other in-sync copies; false if they
+// are not known, and the write-intent bitmap has to stand for them.
+func (f *Follower) Written() ([]Range, bool) { return f.recent.ranges() }
+
+// State is what the copy would tell a primary, or bring along as one itself.
+func (f *Follower) State(intents *dirty.Map) ReplicaState {
+	s := ReplicaState{Complete: f.id.Complete, Lossy: f.id.Lossy, Known: true}
+	if written, ok := f.recent.ranges(); ok {
+		s.Written = written
+	} else {
+		s.Intents = intents
+	}
+	return s
+}
+
+// Origins is what is remembered of retried ops.
+func (f *Follower) Origins() Origins { return f.origins.Clone() }
+
+// Accept says whether a frame of the connection may be done now. Its error ends
+// the connection.
+func (f *Follower) Accept(h *wire.Header) error {
+	switch {
+	case f.floor > f.epoch && h.Epoch < f.floor && h.Kind != wire.KindConfigure:
+		return fmt.Errorf("%w (epoch %d, this replica has seen %d)", ErrFenced, h.Epoch, f.floor)
+	case h.Epoch > f.epoch && h.Kind != wire.KindConfigure:
+		return fmt.Errorf("%w: %v frame of epoch %d in a session of epoch %d", wire.ErrCorrupt, h.Kind, h.Epoch, f.epoch)
+	case h.Offset+uint64(h.Length) > uint64(f.size):
+		return fmt.Errorf("%w: %v frame at %d+%d is outside the volume of %d bytes", wire.ErrCorrupt, h.Kind, h.Offset, h.Length, f.size)
+	case f.part != 0 && (h.Kind != wire.KindWrite || h.Seq != f.part):
+		return fmt.Errorf("%w: %v frame seq %d amid the parts of seq %d", wire.ErrCorrupt, h.Kind, h.Seq, f.part)
+	case h.Kind == wire.KindCopy && f.id.Complete && h.Flags&wire.Learner != 0:
+		return fmt.Errorf("%w: a copy for a learner, and this replica is a full copy", wire.ErrCorrupt)
+	case h.Kind != wire.KindWrite && h.Kind != wire.KindZero && h.Kind != wire.KindFlush:
+		return nil
+	case h.Seq <= f.applied:
+		return fmt.Errorf("%w: %v frame seq %d after %d", wire.ErrCorrupt, h.Kind, h.Seq, f.applied)
+	}
+	return nil
+}
+
+// Writing notes a write or zero that is about to be applied: from here on it may
+// be there, in part.
+func (f *Follower) Writing(h *wire.Header) {
+	f.recent.add(h.Seq, Range{int64(h.Offset), int64(h.Length)})
+	f.blank = false
+}
+
+// Applied notes that a write, zero or flush was done, with the frame that h is.
+// It returns whether the op is whole, so that it is to be acknowledged.
+func (f *Follower) Applied(h *wire.Header) bool {
+	f.part = 0
+	if h.Flags&wire.More != 0 {
+		f.part = h.Seq
+		return false
+	}
+	f.applied = h.Seq
+	if f.origin != nil {
+		f.origins.Add(*f.origin)
+		f.origin = nil
+	}
+	if h.Watermark > f.watermark {
+		f.watermark = h.Watermark
+		f.recent.trim(h.Watermark)
+	}
+	return true
+}
+
+// Copying notes a copy that is about to be applied.
+func (f *Follower) Copying(h *wire.Header) {
+	f.recent.copied(Range{int64(h.Offset), int64(h.Length)})
+	f.blank = false
+}
+
+// Durable notes that everything applied up to seq is on stable storage.
+func (f *Follower) Durable(seq uint64) { f.durable = max(f.durable, seq) }
+
+// Acknowledgement is what to tell the primary.
+func (f *Follower) Acknowledgement() (applied, durable uint64) { return f.applied, f.durable }
+
+// Configure takes in the epoch of h and whether this copy is a learner under it.
+// Identity must be made durable before the next frame is done.
+func (f *Follower) Configure(h *wire.Header) error {
+	if h.Epoch < f.floor {
+		return fmt.Errorf("%w (epoch %d, this replica has seen %d)", ErrFenced, h.Epoch, f.floor)
+	}
+	f.epoch, f.floor = h.Epoch, h.Epoch
+	f.id.Epoch = max(f.id.Epoch, h.Epoch)
+	if h.Flags&wire.Learner != 0 {
+		f.id.Complete, f.id.Lossy = false, false
+	}
+	return nil
+}
+
+// Finish notes that the primary made this copy a full one. The store must be
+// flushed before, and Identity made durable after.
+func (f *Follower) Finish() {
+	f.id.Complete, f.id.Lossy = true, false
+	f.recent.finish()
+}
+
+// Remember takes in one frame of the primary's Origins.
+func (f *Follower) Remember(h *wire.Header, payload []byte) {
+	if !f.snapshot {
+		f.origins = Origins{}
+	}
+	f.snapshot = h.Flags&wire.More != 0
+	for range len(payload) / wire.OriginSize {
+		var o wire.Origin
+		o.Decode(payload)
+		payload = payload[wire.OriginSize:]
+		f.origins.Add(Origin{Session: o.Session, Number: o.Number, Lowest: o.Lowest})
+	}
+	if !f.snapshot {
+		f.origins.Whole = h.Flags&wire.Complete != 0
+	}
+}
+
+// From notes whose the next op is.
+func (f *Follower) From(payload []byte) {
+	var o wire.Origin
+	o.Decode(payload)
+	f.origin = &Origin{Session: o.Session, Number: o.Number, Lowest: o.Lowest}
+}
+
+// Promise extends the promise not to take over: a heartbeat came, and is answered
+// unless this returns why not.
+func (f *Follower) Promise(now time.Duration) error {
+	if f.floor > f.epoch {
+		return ErrFenced
+	}
+	f.heard = max(f.heard, now)
+	return nil
+}
+
+// MayTakeOver says whether this copy may propose itself as primary after c: it is
+// a full copy, in sync, and its promise ended a grace ago.
+func (f *Follower) MayTakeOver(c Configuration, self ReplicaID, grace, now time.Duration) bool {
+	return f.id.Complete && c.InSync.Has(self) && c.Epoch >= f.id.Epoch && now-f.heard > grace
+}
+
+// Fence refuses every primary below epoch from now on: its connection ends with
+// its next frame. It comes before this node proposes itself.
+func (f *Follower) Fence(epoch uint64) { f.floor = max(f.floor, epoch) }

@@ -1,0 +1,250 @@
+package mirror
+
+// Changes of the configuration, and the promotion that begins with the first.
+
+// committed takes in the configuration that is in force. What it already knows
+// changes nothing: a proposal ends only by a higher epoch, its own or another's.
+func (m *Machine) committed(ev Event) {
+	switch {
+	case ev.Conf.Epoch > m.current.Epoch && ev.Conf.Primary != m.conf.Self:
+		m.stop(ErrDeposed)
+	case m.current.Epoch == 0:
+		m.promote(ev)
+	case ev.Conf.Epoch > m.current.Epoch:
+		m.proposal = nil
+		m.change(ev.Conf)
+	}
+}
+
+// promote begins the promotion: this copy is the truth from now on, once the
+// others in sync agree with it.
+func (m *Machine) promote(ev Event) {
+	own := ev.Own
+	m.current = ev.Conf
+	m.ownComplete = own.State.Complete
+	m.origins = own.Origins
+	m.union.report(&own.State)
+	for id := range m.others() {
+		r := &m.members[id]
+		known := own.OutOfSync[id]
+		switch {
+		case ev.Conf.InSync.Has(id):
+			r.standing, r.lostAt = lost, m.now
+		case known != nil:
+			r.missed.Union(known)
+			if own.State.Intents != nil {
+				r.maybe.Union(own.State.Intents)
+			}
+		case own.Before.InSync.Has(id):
+			m.dropped = m.dropped.With(id)
+		default:
+			r.maybe.AddAll()
+		}
+	}
+	m.refresh()
+	m.advance()
+}
+
+// reconcile takes what one in-sync replica says may differ into what all of them
+// must agree on.
+func (m *Machine) reconcile(id ReplicaID, s *ReplicaState) {
+	r := &m.members[id]
+	r.standing = reconciling
+	m.tellReplica(ActConfigure, id)
+	m.tellReplica(ActOrigins, id)
+	m.union.report(s)
+	for other := range m.others() {
+		o := &m.members[other]
+		if o.standing != reconciling {
+			continue
+		}
+		if o.finish == finishing {
+			o.finish = stale
+		} else if o.finish == finished {
+			o.finish = unfinished
+		}
+		o.union(&m.union)
+	}
+	for other := range m.others() {
+		if m.members[other].standing == reconciling {
+			m.pump(other)
+		}
+	}
+}
+
+// advance ends the promotion when every replica in sync agrees: not one by one,
+// because until then each must remember what may still differ elsewhere.
+func (m *Machine) advance() {
+	if m.serving || m.stopped != nil {
+		return
+	}
+	for id := range m.others() {
+		r := &m.members[id]
+		if m.current.InSync.Has(id) && (r.standing != reconciling || !r.settled()) {
+			return
+		}
+	}
+	all := m.finishOnce(m.conf.Self, m.ownComplete)
+	for id := range m.others() {
+		if m.current.InSync.Has(id) && !m.finishOnce(id, false) {
+			all = false
+		}
+	}
+	if all {
+		m.serve()
+	}
+}
+
+// finishOnce asks for a member's last flush unless that is under way, and says
+// whether it was done.
+func (m *Machine) finishOnce(id ReplicaID, already bool) bool {
+	r := &m.members[id]
+	if already || r.finish == finished {
+		return true
+	}
+	if r.finish == unfinished {
+		r.finish, r.finishAt = finishing, r.sent
+		m.tellReplica(ActFinish, id)
+	}
+	return false
+}
+
+// finished notes that a member is flushed and a full copy.
+func (m *Machine) finished(id ReplicaID) {
+	r := &m.members[id]
+	switch {
+	case r.finish == stale:
+		r.finish = unfinished
+	case r.finish == finishing:
+		r.finish = finished
+		r.unacked.popTo(r.finishAt)
+	}
+	m.advance()
+	m.reconsider()
+}
+
+// serve ends the promotion.
+func (m *Machine) serve() {
+	m.serving = true
+	for id := range m.others() {
+		r := &m.members[id]
+		if r.standing == reconciling {
+			r.standing = inSync
+		}
+		if m.dropped.Has(id) {
+			r.union(&m.union)
+		}
+	}
+	m.union = newDifferences(m.conf)
+	m.refresh()
+	parked := m.parked
+	m.parked = nil
+	for _, op := range parked {
+		m.submit(op)
+	}
+	for id := range m.others() {
+		m.pump(id)
+	}
+}
+
+// refresh recomputes what writes wait for.
+func (m *Machine) refresh() {
+	m.required = m.current.InSync
+	m.open = m.serving && (!m.conf.Suspend || m.current.InSync == m.conf.Members)
+	for id := range m.others() {
+		switch m.members[id].standing {
+		case joining:
+			m.required = m.required.With(id)
+		case suspect:
+			m.open = false
+		}
+	}
+	if m.proposal != nil {
+		m.required |= m.proposal.InSync
+	}
+	m.required = m.required.Without(m.conf.Self)
+}
+
+// reconsider proposes the configuration that should follow, if one should. One
+// proposal at a time: its outcome must be known before the next.
+func (m *Machine) reconsider() {
+	if m.proposal != nil || m.stopped != nil || m.current.Epoch == 0 {
+		return
+	}
+	want := m.current.InSync
+	for id := range m.others() {
+		switch r := &m.members[id]; {
+		case r.standing == suspect, r.standing == lost && m.givenUp(r):
+			want = want.Without(id)
+		case r.standing == joining && r.finish == finished:
+			want = want.With(id)
+		}
+	}
+	if want == m.current.InSync {
+		return
+	}
+	m.proposal = &Configuration{Epoch: m.current.Epoch + 1, Primary: m.conf.Self, InSync: want}
+	m.refresh()
+	m.actions = append(m.actions, Action{Kind: ActPropose, Conf: *m.proposal})
+}
+
+// givenUp says whether a lost member is to be taken out. Not while this copy may
+// lack what that one has.
+func (m *Machine) givenUp(r *member) bool {
+	return !m.conf.Suspend && m.now-r.lostAt >= m.conf.LossTimeout && (m.serving || m.ownComplete)
+}
+
+// change goes over to the next configuration of this primary.
+func (m *Machine) change(conf Configuration) {
+	before := m.current
+	m.current = conf
+	for id := range m.others() {
+		r := &m.members[id]
+		switch in, was := conf.InSync.Has(id), before.InSync.Has(id); {
+		case in && !was:
+			m.joined(r)
+		case was && !in:
+			m.removed(id)
+		case !in && r.standing == lost: // a proposal with it failed
+			m.leave(id)
+		}
+	}
+	m.refresh()
+	for id := range m.others() {
+		if s := m.members[id].standing; s != absent && s != lost {
+			m.tellReplica(ActConfigure, id)
+		}
+	}
+	m.settleAll()
+	m.advance()
+	m.reconsider()
+	for id := range m.others() {
+		m.pump(id)
+	}
+}
+
+func (m *Machine) joined(r *member) {
+	switch r.standing {
+	case joining:
+		r.standing = inSync
+	case lost:
+	default: // it was lost while the proposal was on its way, and lacks something
+		r.standing = suspect
+	}
+}
+
+func (m *Machine) removed(id ReplicaID) {
+	r := &m.members[id]
+	connected := r.standing != lost
+	m.abort(id)
+	if m.serving {
+		m.leave(id)
+	} else { // what it was to agree on it still may not
+		r.standing, r.finish = absent, unfinished
+		m.dropped = m.dropped.With(id)
+	}
+	if connected {
+		r.standing = learner
+		r.applied, r.durable = m.window.last(), m.window.last()
+	}
+}

@@ -106,24 +106,37 @@ func pagesIn(m *dirty.Map) (pages []int) {
 	}
 }
 
-// write writes pages of m, which are ascending, to the file, and syncs nothing.
-func (b bitmapFile) write(f vfs.File, m *dirty.Map, pages []int) error {
+// segment is a run of pages as they are on disk.
+type segment struct {
+	off   int64
+	bytes []byte
+}
+
+// encode encodes the first run of pages of m, which are ascending, and returns
+// the pages that are left.
+func (b bitmapFile) encode(m *dirty.Map, pages []int) (segment, []int) {
 	const most = 256 // pages in one write
+	run := 1
+	for run < min(len(pages), most) && pages[run] == pages[0]+run {
+		run++
+	}
+	s := segment{off: int64(pages[0]+1) * pageSize, bytes: make([]byte, run*pageSize)}
+	for i, page := range pages[:run] {
+		p := s.bytes[i*pageSize:][:pageSize]
+		m.Page(page, p[pageHead:])
+		b.encodePage(p, page+1)
+	}
+	return s, pages[run:]
+}
+
+// write writes pages of m to the file, and syncs nothing.
+func (b bitmapFile) write(f vfs.File, m *dirty.Map, pages []int) error {
 	for len(pages) > 0 {
-		run := 1
-		for run < min(len(pages), most) && pages[run] == pages[0]+run {
-			run++
-		}
-		buf := make([]byte, run*pageSize)
-		for i, page := range pages[:run] {
-			p := buf[i*pageSize:][:pageSize]
-			m.Page(page, p[pageHead:])
-			b.encodePage(p, page+1)
-		}
-		if _, err := f.WriteAt(buf, int64(pages[0]+1)*pageSize); err != nil {
+		var s segment
+		s, pages = b.encode(m, pages)
+		if _, err := f.WriteAt(s.bytes, s.off); err != nil {
 			return err
 		}
-		pages = pages[run:]
 	}
 	return nil
 }

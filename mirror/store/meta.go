@@ -23,6 +23,9 @@ type Meta struct {
 	// resynced, nor after a power loss; Why says which, in at most 200 bytes.
 	Complete bool
 	Why      string
+	// Lossy says that it was a full copy until its machine lost power: a write
+	// that was acknowledged here may be gone. Open sets it, Update clears it.
+	Lossy bool
 	// Clean says that CloseClean was the last to touch the store; it is never
 	// set while the store is open.
 	Clean bool
@@ -31,7 +34,8 @@ type Meta struct {
 	// Broken says why the store is broken, if it is. It is a record of its own.
 	Broken string
 
-	// blank: the data is yet to be given its size, so it holds nothing.
+	// blank: no write was ever begun, so the data, which may be yet to be
+	// given its size, holds nothing.
 	blank bool
 }
 
@@ -44,11 +48,12 @@ const (
 	metaComplete = 1 << 0
 	metaClean    = 1 << 1
 	metaBlank    = 1 << 2
+	metaLossy    = 1 << 3
 )
 
 func (m Meta) encode() []byte {
 	var flags byte
-	for bit, set := range map[byte]bool{metaComplete: m.Complete, metaClean: m.Clean, metaBlank: m.blank} {
+	for bit, set := range map[byte]bool{metaComplete: m.Complete, metaClean: m.Clean, metaBlank: m.blank, metaLossy: m.Lossy} {
 		if set {
 			flags |= bit
 		}
@@ -82,11 +87,11 @@ func decodeMeta(p []byte) (m Meta, err error) {
 		Volume: [16]byte(p[8:]), Replica: [16]byte(p[24:]), Boot: [16]byte(p[40:]),
 		Size: int64(big.Uint64(p[56:])), Region: int64(big.Uint32(p[64:])), Block: int64(big.Uint32(p[68:])),
 		Epoch: big.Uint64(p[72:]), Incarnation: big.Uint64(p[80:]),
-		Complete: flags&metaComplete != 0, Clean: flags&metaClean != 0, blank: flags&metaBlank != 0,
+		Complete: flags&metaComplete != 0, Clean: flags&metaClean != 0, blank: flags&metaBlank != 0, Lossy: flags&metaLossy != 0,
 		Why: string(p[metaFixed:]),
 	}
 	switch why := int(big.Uint16(p[6:])); {
-	case flags&^(metaComplete|metaClean|metaBlank) != 0:
+	case flags&^(metaComplete|metaClean|metaBlank|metaLossy) != 0:
 		return m, fmt.Errorf("%w: flags are %02x: from a newer version?", ErrCorrupt, flags)
 	case why != len(m.Why) || why > maxWhy:
 		return m, fmt.Errorf("%w: why has %d bytes, said to be %d of at most %d", ErrCorrupt, len(m.Why), why, maxWhy)
@@ -120,17 +125,38 @@ func (s *Store) Update(change func(*Meta)) error {
 func (s *Store) update(change func(*Meta)) error {
 	s.updates.Lock()
 	defer s.updates.Unlock()
-	next := s.Meta()
+	was := s.Meta()
+	next := was
 	change(&next)
-	if len(next.Why) > maxWhy {
-		next.Why = next.Why[:maxWhy]
+	next.Why = next.Why[:min(len(next.Why), maxWhy)]
+	if next == was && !s.doubt {
+		return nil
 	}
 	if err := s.WriteRecord(metaRecord, next.encode()); err != nil {
+		s.doubt = true
 		return err
 	}
+	s.doubt = false
+	s.setMeta(next)
+	return nil
+}
+
+func (s *Store) setMeta(next Meta) {
 	s.metaMu.Lock()
 	defer s.metaMu.Unlock()
 	next.Broken = s.meta.Broken // may have been set meanwhile
 	s.meta = next
-	return nil
+	s.blank.Store(next.blank)
+}
+
+const whyLossy = "its machine went down without stopping it, so writes that it acknowledged may be lost"
+
+// begin is what opening a store does to m: where the machine is in another life
+// than the one that did not close it, the page cache went with that life. A blank
+// store had nothing to lose.
+func (m *Meta) begin(boot [16]byte) {
+	if m.Complete && !m.Clean && !m.blank && m.Boot != boot {
+		m.Complete, m.Lossy, m.Why = false, true, whyLossy
+	}
+	m.Boot, m.Clean = boot, false
 }

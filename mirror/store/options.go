@@ -1,6 +1,7 @@
 package store
 
 import (
+	"crypto/rand"
 	"encoding/hex"
 	"fmt"
 	"os"
@@ -47,6 +48,8 @@ type Options struct {
 	// BootID tells one start of the machine from the next, so that a power loss
 	// is told from a crash; the kernel's if nil.
 	BootID func() ([16]byte, error)
+	// NewID gives a new store its replica ID; random if nil.
+	NewID func() [16]byte
 }
 
 func (o Options) withDefaults() Options {
@@ -55,6 +58,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.BootID == nil {
 		o.BootID = kernelBootID
+	}
+	if o.NewID == nil {
+		o.NewID = randomID
 	}
 	return o
 }
@@ -103,11 +109,16 @@ func kernelBootID() (id [16]byte, err error) {
 	const file = "/proc/sys/kernel/random/boot_id"
 	text, err := os.ReadFile(file)
 	if err != nil {
-		return id, fmt.Errorf("boot ID: %w", err)
+		return id, fmt.Errorf("boot ID, which tells a power loss from a crash: %w; is /proc mounted here?", err)
 	}
 	raw, err := hex.DecodeString(strings.ReplaceAll(strings.TrimSpace(string(text)), "-", ""))
 	if err != nil || len(raw) != len(id) {
 		return id, fmt.Errorf("boot ID: %s holds %q, not a UUID", file, text)
 	}
 	return [16]byte(raw), nil
+}
+
+func randomID() (id [16]byte) {
+	rand.Read(id[:]) // never fails
+	return id
 }

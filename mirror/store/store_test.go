@@ -210,4 +210,3 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("write to a full disk: %v, want ENOSPC and where", err)
 	}
 }
-

@@ -24,7 +24,6 @@ var crashPeer = [16]byte{15: 9}
 
 // crashModel is a store and what may be found of it after a crash.
 type crashModel struct {
-	t    *testing.T
 	disk *memfs.FS
 	boot byte
 	s    *Store
@@ -45,10 +44,19 @@ type crashModel struct {
 	written     bool
 }
 
+func newCrashModel(t *testing.T, seed uint64) *crashModel {
+	m := &crashModel{disk: memfs.New(seed)}
+	err := errors.Join(m.disk.MkdirAll("/disk", 0o700), m.disk.MkdirAll("/meta", 0o700), m.disk.SyncDir("/"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
 func (m *crashModel) open() (err error) {
 	boot := m.boot
 	m.s, err = Open(Options{
-		Path: "/data", Size: crashSize, Region: crashRegion, Block: SectorSize, FS: m.disk,
+		Path: "/disk/data", Meta: "/meta/data", Size: crashSize, Region: crashRegion, Block: SectorSize, FS: m.disk,
 		BootID: func() ([16]byte, error) { return [16]byte{boot}, nil },
 		NewID:  func() [16]byte { return [16]byte{1} },
 	})
@@ -274,7 +282,7 @@ var ways = []float64{0, 0.5, 1, -1}
 // reports whether there were that many changes. With creation, that of the
 // store counts too.
 func crashIn(t *testing.T, ops []crashOp, n int, keep float64, seed uint64, creation bool) bool {
-	m := &crashModel{t: t, disk: memfs.New(seed)}
+	m := newCrashModel(t, seed)
 	if creation {
 		m.disk.CrashAt(n)
 	}
@@ -338,7 +346,7 @@ func TestEveryCrashPointOfCreation(t *testing.T) {
 func TestRandomCrashes(t *testing.T) {
 	for seed := range uint64(1500) {
 		r := rand.New(rand.NewPCG(seed, 1))
-		m := &crashModel{t: t, disk: memfs.New(seed)}
+		m := newCrashModel(t, seed)
 		if err := m.open(); err != nil {
 			t.Fatal(err)
 		}

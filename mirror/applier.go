@@ -1,7 +1,6 @@
 package mirror
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"sync"
@@ -28,22 +27,21 @@ type Store interface {
 
 	Meta() store.Meta
 	Update(func(*store.Meta)) error
+	ReadRecord(name string) ([]byte, error)
+	WriteRecord(name string, data []byte) error
+
 	Intents() *dirty.Map
 	Generation() uint64
 	Retire(before uint64) error
+	OutOfSync(replica [16]byte) (*dirty.Map, error)
+	SaveOutOfSync(replica [16]byte, m *dirty.Map) error
+	RemoveOutOfSync(replica [16]byte) error
 }
-
-// digestBlock is what one digest of a sum covers, in bytes: resync copies the
-// blocks that differ.
-const digestBlock = 64 << 10
-
-// maxSum bounds the range of one sum that is not all zeroes: its digests fit one
-// frame, and reading it holds up the writes behind it for a millisecond or two.
-const maxSum = 4 << 20
 
 // Applier does what the frames of one connection ask for: it joins a [Follower]
 // to its store. Handle is for one goroutine, which hands over frames in their
-// order; Sync may run beside it.
+// order. Sync may run beside it, and so may the Handle of a durable ping: it
+// covers what came before it, and waits for the disk.
 type Applier struct {
 	store Store
 	send  func(h wire.Header, payload []byte) error
@@ -52,6 +50,8 @@ type Applier struct {
 	mu       sync.Locker // guards follower, which outlives connections, and wanted
 	follower *Follower
 	wanted   uint64 // durable must reach this
+
+	persisting sync.Mutex // what the copy knows of itself is changed and kept in one go
 
 	changed bool   // there is something to acknowledge
 	mark    uint64 // the primary's number of the generation that began last
@@ -173,6 +173,8 @@ func (a *Applier) handleOther(h *wire.Header, payload []byte) error {
 
 // identify changes what the copy knows of itself, durably.
 func (a *Applier) identify(change func(*Follower) error) error {
+	a.persisting.Lock()
+	defer a.persisting.Unlock()
 	a.mu.Lock()
 	err := change(a.follower)
 	id := a.follower.Identity()
@@ -265,50 +267,4 @@ func (a *Applier) digest(h *wire.Header) error {
 		return err
 	}
 	return a.send(out, digests)
-}
-
-// digestsOf returns a SHA-256 for each digestBlock of r.
-func digestsOf(s Store, r Range) ([]byte, error) {
-	data := make([]byte, min(r.Len, digestBlock))
-	var digests []byte
-	for off := r.Off; off < r.end(); off += digestBlock {
-		part := data[:min(digestBlock, r.end()-off)]
-		if err := s.ReadAt(part, off); err != nil {
-			return nil, err
-		}
-		sum := sha256.Sum256(part)
-		digests = append(digests, sum[:]...)
-	}
-	return digests, nil
-}
-
-// allZero says whether r reads as zeroes. Holes cost nothing.
-func allZero(s Store, r Range) (bool, error) {
-	buf := make([]byte, digestBlock)
-	for off := r.Off; off < r.end(); {
-		start, end, err := s.Data(off)
-		if err != nil {
-			return false, err
-		}
-		for off = min(start, r.end()); off < min(end, r.end()); {
-			part := buf[:min(int64(len(buf)), min(end, r.end())-off)]
-			if err := s.ReadAt(part, off); err != nil {
-				return false, err
-			}
-			if !isZero(part) {
-				return false, nil
-			}
-			off += int64(len(part))
-		}
-	}
-	return true, nil
-}
-
-func isZero(b []byte) bool {
-	for _, c := range b {
-		if c != 0 {
-			return false
-		}
-	}
-	return true
 }

@@ -1,6 +1,9 @@
 package mirror
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 // batch collects what a run of steps asks for, so that it is done after the
 // lock was given back, and done together: one send to each replica, one
@@ -25,12 +28,39 @@ func (v *Volume) step(b *batch, ev Event) {
 		case ActComplete:
 			b.done = append(b.done, a.Op)
 		case ActSend:
-			v.links[a.Replica].queue(a.Op.encode(firstEpoch, v.machine.Watermark()))
+			v.links[a.Replica].queueOp(a)
 			b.kick = true
-		case ActSendFlush:
-			v.links[a.Replica].queue(flushFor(a.Op, firstEpoch, v.machine.Watermark()))
-			b.kick = true
+		default:
+			v.do(b, a)
 		}
+	}
+}
+
+// do sees to the actions that are rare. The caller holds mu, and the volume is
+// running, so what it starts is waited for.
+func (v *Volume) do(b *batch, a Action) {
+	switch a.Kind {
+	case ActSendFlush, ActConfigure, ActOrigins:
+		v.links[a.Replica].queueAction(a)
+		b.kick = true
+	case ActFinish:
+		if a.Replica == v.machine.conf.Self {
+			v.running.Go(v.finishSelf)
+			return
+		}
+		v.links[a.Replica].queueAction(a)
+		b.kick = true
+	case ActPropose:
+		v.running.Go(func() { v.propose(a.Conf) })
+	case ActCopy:
+		v.links[a.Replica].copy(a.Copy)
+	case ActCompare:
+		v.links[a.Replica].compare(a.Copy)
+	case ActRechecked:
+		a.Copy.checked <- struct{}{} // has room for it
+	case ActStop:
+		v.cause = a.Err
+		close(v.ended)
 	}
 }
 
@@ -40,7 +70,7 @@ func (v *Volume) finish(b *batch) {
 	for {
 		if b.kick {
 			b.kick = false
-			for _, l := range v.links {
+			for _, l := range v.links[1:] {
 				l.kick()
 			}
 		}
@@ -59,13 +89,23 @@ func (v *Volume) finish(b *batch) {
 }
 
 func (v *Volume) complete(ops []*Op) {
+	if len(ops) == 0 {
+		return
+	}
+	end, resyncing := time.Since(started), v.resyncing.Load()
 	own := func(op *Op) bool {
 		if op.internal != nil {
 			close(op.internal)
 		}
 		return op.internal != nil
 	}
-	if ops = slices.DeleteFunc(ops, own); len(ops) > 0 {
+	ops = slices.DeleteFunc(ops, own)
+	for _, op := range ops {
+		if op.Kind == Write {
+			v.pace.observe(end-op.began, resyncing)
+		}
+	}
+	if len(ops) > 0 {
 		v.conf.Complete(ops)
 	}
 }
@@ -95,6 +135,9 @@ func (v *Volume) applyFast(op *Op) bool {
 	case Read:
 		return v.conf.Store.ReadCached(op.Data, op.Off) == nil
 	case Write:
+		if !v.conf.Store.Ready(op.Off, op.Len) { // its intent is to be made durable
+			return false
+		}
 		op.core.err = v.conf.Store.WriteAt(op.Data, op.Off)
 		return true
 	}
@@ -107,6 +150,8 @@ func (v *Volume) applySlow(op *Op) {
 	switch op.Kind {
 	case Read:
 		err = v.conf.Store.ReadAt(op.Data, op.Off)
+	case Write:
+		err = v.conf.Store.WriteAt(op.Data, op.Off)
 	case Zero:
 		err = v.conf.Store.Zero(op.Off, op.Len, op.NoHole)
 	}

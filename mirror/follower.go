@@ -128,7 +128,7 @@ func (f *Follower) Accept(h *wire.Header) error {
 		return fmt.Errorf("%w: %v frame of epoch %d in a session of epoch %d", wire.ErrCorrupt, h.Kind, h.Epoch, f.epoch)
 	case h.Offset+uint64(h.Length) > uint64(f.size):
 		return fmt.Errorf("%w: %v frame at %d+%d is outside the volume of %d bytes", wire.ErrCorrupt, h.Kind, h.Offset, h.Length, f.size)
-	case f.part != 0 && (h.Kind != wire.KindWrite || h.Seq != f.part):
+	case f.part != 0 && h.Kind != wire.KindPing && (h.Kind != wire.KindWrite || h.Seq != f.part):
 		return fmt.Errorf("%w: %v frame seq %d amid the parts of seq %d", wire.ErrCorrupt, h.Kind, h.Seq, f.part)
 	case h.Kind == wire.KindCopy && f.id.Complete && h.Flags&wire.Learner != 0:
 		return fmt.Errorf("%w: a copy for a learner, and this replica is a full copy", wire.ErrCorrupt)

@@ -1,6 +1,10 @@
 package mirror
 
-import "lockstep/mirror/wire"
+import (
+	"time"
+
+	"lockstep/mirror/wire"
+)
 
 // OpKind is what an Op does.
 type OpKind uint8
@@ -33,6 +37,7 @@ type Op struct {
 	Err    error
 	Tag    any // the caller's own
 
+	began    time.Duration // when it was submitted, since started
 	internal chan struct{} // closed instead of Config.Complete: the volume's own op
 
 	core   opState

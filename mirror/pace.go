@@ -24,8 +24,8 @@ import (
 // it is worth the last baselineWeight writes. Its p99 times (1+Share) is the limit.
 //
 // Judgement. While resync runs, writes and those slower than the limit are counted.
-// More than one in a hundred is the same as p99 beyond the limit, and is known as
-// soon as it is so: two slow writes are enough when few are made; one is chance.
+// More than one in a hundred is the same as p99 beyond the limit. It is acted upon
+// as soon as it is more than chance makes; one slow write is chance.
 //
 // Rate. Increase by steps, decrease by half, as TCP finds a bandwidth: double until
 // it hurts for the first time; after that, steps are the smaller the nearer the rate
@@ -277,17 +277,30 @@ func (p *pacer) judge(now time.Duration, choice bool) {
 		p.decide(now)
 	case now-p.probed >= every:
 		p.enter(draining, now+drainTime)
-	case p.hurt > max(1, p.seen/100):
+	case p.beyond(took):
 		p.knee = p.allowed
 		p.allowed /= 2
 		p.enter(settling, now+paceTick+time.Duration(p.limit.Load()))
 	case took < minDecision || p.seen < fewWrites || p.seen < enoughWrites && took < maxDecision:
-		// too early to say that it did not hurt
+		// too early to say that it does not hurt
+	case p.hurt > tolerable(p.seen):
+		// it may hurt; more writes will tell
 	case p.baseline.known():
 		p.grow()
 		p.decide(now)
 	}
 }
+
+// beyond says whether p99 is beyond the limit: at once where chance would make as
+// many slow writes only once in hundreds of ticks, else when there was time to see.
+func (p *pacer) beyond(took time.Duration) bool {
+	bound := tolerable(p.seen)
+	chance := 1 + 2*math.Sqrt(float64(bound))
+	return float64(p.hurt) > float64(bound)+chance || took >= maxDecision && p.hurt > bound
+}
+
+// tolerable is how many of so many writes may be slow; one is chance.
+func tolerable(writes int64) int64 { return max(1, writes/100) }
 
 func (p *pacer) grow() {
 	if p.knee == 0 {

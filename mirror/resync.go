@@ -28,6 +28,8 @@ type Copy struct {
 	Cost    int64
 	Err     error // Recheck: why it could not be done
 
+	checked chan struct{} // of who asked for a Recheck; it has room for one
+
 	place   *Op   // among the ops: after the writes that it must see
 	held    []*Op // writes that came since
 	holding bool

@@ -1,0 +1,149 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// checkpointInterval is how often intents are given up and out-of-sync bitmaps
+// saved. A crash costs comparing what was written since the last one but one;
+// more often would make intents durable more often.
+const checkpointInterval = 15 * time.Second
+
+// checkpoints makes checkpoints until the volume is closed.
+func (v *Volume) checkpoints() {
+	tick := time.NewTicker(checkpointInterval)
+	defer tick.Stop()
+	for number := uint64(1); ; number++ {
+		select {
+		case <-v.ctx.Done():
+			return
+		case <-tick.C:
+		case <-v.saved:
+		}
+		if err := v.checkpoint(v.ctx, number); err != nil && v.ctx.Err() == nil {
+			v.conf.Log.Warn("checkpoint", "err", err)
+		}
+	}
+}
+
+// checkpointNow makes the next checkpoint come at once.
+func (v *Volume) checkpointNow() {
+	select {
+	case v.saved <- struct{}{}:
+	default:
+	}
+}
+
+// checkpoint ends a generation of writes: when all of them are complete, and
+// flushed at every site in sync, no copy can differ there any more after a crash, and
+// the intents go. Before that, what other members lack is saved, because until then
+// the intents had it too.
+func (v *Volume) checkpoint(ctx context.Context, number uint64) error {
+	generation, last := v.begin(number)
+	if err := v.completed(ctx, last); err != nil {
+		return nil // the volume waits for a replica: nothing can be given up
+	}
+	if err := v.Flush(ctx); err != nil {
+		return err
+	}
+	if err := v.saveOutOfSync(); err != nil {
+		return err
+	}
+	if err := v.conf.Store.Retire(generation); err != nil {
+		return err
+	}
+	v.toInSync(func(p *Peer) frame { return p.generation(number, true) })
+	return nil
+}
+
+// begin begins a generation at every site. It returns the local number of the
+// next one and the last seq that can be of the one before.
+func (v *Volume) begin(number uint64) (generation, last uint64) {
+	v.mu.Lock()
+	last = v.machine.LastSeq()
+	generation = v.conf.Store.Generation()
+	v.queueInSync(func(p *Peer) frame { return p.generation(number, false) })
+	v.mu.Unlock()
+	v.kickAll()
+	return generation, last
+}
+
+// queueInSync puts a frame in line for every replica that is in sync. The lock is held.
+func (v *Volume) queueInSync(make func(*Peer) frame) {
+	for _, l := range v.links[1:] {
+		if l.out != nil && v.machine.members[l.id].standing == inSync {
+			l.out.put(make(l.peer))
+		}
+	}
+}
+
+func (v *Volume) toInSync(make func(*Peer) frame) {
+	v.mu.Lock()
+	v.queueInSync(make)
+	v.mu.Unlock()
+	v.kickAll()
+}
+
+func (v *Volume) kickAll() {
+	for _, l := range v.links[1:] {
+		l.kick()
+	}
+}
+
+var errNotReady = errors.New("writes wait")
+
+// completed waits until every write up to seq is complete; an error says that
+// they wait for a replica.
+func (v *Volume) completed(ctx context.Context, seq uint64) error {
+	tick := time.NewTicker(tickInterval)
+	defer tick.Stop()
+	for {
+		v.mu.Lock()
+		done, ready := v.machine.Watermark() >= seq, v.machine.Ready()
+		v.mu.Unlock()
+		switch {
+		case done && ready:
+			return nil
+		case !ready:
+			return errNotReady
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+// saveOutOfSync keeps what each member lacks that is not in sync.
+func (v *Volume) saveOutOfSync() error {
+	for _, l := range v.links[1:] {
+		v.mu.Lock()
+		behind := !v.machine.Configuration().InSync.Has(l.id)
+		lacks := v.machine.OutOfSync(l.id)
+		v.mu.Unlock()
+		id, known := v.roster.replica(l.id)
+		if !behind || !known {
+			continue
+		}
+		if err := v.conf.Store.SaveOutOfSync(id, lacks); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Settle ends the volume's work in good order, as far as that is possible before
+// ctx ends: everything is durable at every site, and the next start has nothing to
+// compare. Nothing may be submitted any more.
+func (v *Volume) Settle(ctx context.Context) error {
+	if err := v.Flush(ctx); err != nil {
+		return err
+	}
+	return v.checkpoint(ctx, finalCheckpoint)
+}
+
+// finalCheckpoint is the number of the last checkpoint: one that no other has.
+const finalCheckpoint = ^uint64(0)

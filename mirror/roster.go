@@ -1,0 +1,243 @@
+package mirror
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"slices"
+	"sync"
+
+	"lockstep/mirror/dirty"
+	"lockstep/mirror/store"
+	"lockstep/mirror/wire"
+)
+
+// roster is the configuration service of a volume whose members its flags name:
+// it keeps the configuration in a record of the primary's own store. That is safe
+// for one primary only, because who else could become one does not ask here.
+//
+// Member 0 is this copy; the others are numbered as they are given. What is
+// recorded of one is found again by its address, and counts only while the same
+// store answers there.
+type roster struct {
+	store Store
+	log   *slog.Logger
+
+	mu     sync.Mutex
+	record rosterRecord
+	seen   []wire.ID // the store that answered last, by member
+}
+
+// rosterRecord is the record "configuration", as JSON.
+type rosterRecord struct {
+	Epoch   uint64         `json:"epoch"`
+	Members []rosterMember `json:"members"`
+}
+
+type rosterMember struct {
+	Addr    string `json:"addr"`    // empty: this copy
+	Replica string `json:"replica"` // its store's ID in hexadecimal; empty: not known
+	InSync  bool   `json:"in_sync"`
+}
+
+const rosterName = "configuration"
+
+// openRoster reads what is recorded and fits it to the replicas that are given.
+func openRoster(conf *Config) (*roster, error) {
+	r := &roster{store: conf.Store, log: conf.Log, seen: make([]wire.ID, 1+len(conf.Replicas))}
+	var old rosterRecord
+	switch data, err := conf.Store.ReadRecord(rosterName); {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, fmt.Errorf("%w; to compare every replica in full instead, remove that file", err)
+	default:
+		if err := json.Unmarshal(data, &old); err != nil {
+			return nil, fmt.Errorf("record %q: %w; to compare every replica in full instead, remove it", rosterName, err)
+		}
+	}
+	meta := conf.Store.Meta()
+	r.record.Epoch = max(old.Epoch, meta.Epoch)
+	r.record.Members = []rosterMember{{Replica: hex.EncodeToString(meta.Replica[:]), InSync: true}}
+	for _, addr := range conf.Replicas {
+		member := rosterMember{Addr: addr}
+		if i := slices.IndexFunc(old.Members, func(m rosterMember) bool { return m.Addr == addr }); i >= 0 {
+			member = old.Members[i]
+		}
+		r.record.Members = append(r.record.Members, member)
+	}
+	return r, r.forget(old.Members)
+}
+
+// forget removes the out-of-sync bitmaps of members that are not given any more,
+// and of those in sync.
+func (r *roster) forget(old []rosterMember) error {
+	for _, m := range old {
+		i := slices.IndexFunc(r.record.Members, func(n rosterMember) bool { return m.Addr == n.Addr })
+		if i < 0 {
+			r.log.Warn("a replica is not named any more: the volume goes on without it", "replica", m.Addr, "was_in_sync", m.InSync)
+		}
+		if id, ok := m.id(); ok && (i < 0 || m.InSync) {
+			if err := r.store.RemoveOutOfSync(id); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (m *rosterMember) id() (id wire.ID, ok bool) {
+	raw, err := hex.DecodeString(m.Replica)
+	if err != nil || len(raw) != len(id) {
+		return id, false
+	}
+	return wire.ID(raw), true
+}
+
+func (r *roster) all() (s Set) {
+	for i := range r.record.Members {
+		s = s.With(ReplicaID(i))
+	}
+	return s
+}
+
+func (r *roster) inSync() (s Set) {
+	for i, m := range r.record.Members {
+		if m.InSync {
+			s = s.With(ReplicaID(i))
+		}
+	}
+	return s
+}
+
+// promotion is what this copy brings along as the primary. A store without a
+// volume becomes one: it is the truth, whatever it holds.
+func (r *roster) promotion(acceptDataLoss bool) (*Promotion, error) {
+	meta := r.store.Meta()
+	first := meta.Volume == wire.ID{}
+	if !meta.Complete && !meta.Lossy && !first && !acceptDataLoss {
+		return nil, fmt.Errorf("this store is not a full copy (%s): serve a copy that is, or accept that what it lacks is lost (--accept-data-loss)", meta.Why)
+	}
+	if first || acceptDataLoss && !meta.Complete {
+		err := r.store.Update(func(m *store.Meta) {
+			if first {
+				rand.Read(m.Volume[:])
+			}
+			m.Complete, m.Lossy, m.Why = true, false, ""
+		})
+		if err != nil {
+			return nil, err
+		}
+		meta = r.store.Meta()
+	}
+	return &Promotion{
+		State:     ReplicaState{Complete: meta.Complete, Lossy: meta.Lossy, Known: true, Intents: r.store.Intents()},
+		Before:    Configuration{Epoch: r.record.Epoch, InSync: r.inSync()},
+		OutOfSync: r.outOfSync(),
+		Origins:   Origins{Whole: true},
+	}, nil
+}
+
+// outOfSync is what was kept for the members that are not in sync.
+func (r *roster) outOfSync() map[ReplicaID]*dirty.Map {
+	kept := map[ReplicaID]*dirty.Map{}
+	for i, m := range r.record.Members {
+		id, ok := m.id()
+		if !ok || m.InSync {
+			continue
+		}
+		missed, err := r.store.OutOfSync(id)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			r.log.Warn("what a replica lacks is not known exactly: more of it is copied than needed", "replica", m.Addr, "err", err)
+		}
+		if missed != nil {
+			kept[ReplicaID(i)] = missed
+		}
+	}
+	return kept
+}
+
+// Propose records c if it follows what is recorded, and returns what is in force
+// then. After an error either may be.
+func (r *roster) Propose(_ context.Context, c Configuration) (Configuration, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c.Epoch != r.record.Epoch+1 {
+		return Configuration{Epoch: r.record.Epoch, InSync: r.inSync()}, nil
+	}
+	next := rosterRecord{Epoch: c.Epoch, Members: slices.Clone(r.record.Members)}
+	for i := range next.Members {
+		m, was := &next.Members[i], r.record.Members[i].InSync
+		if m.InSync = c.InSync.Has(ReplicaID(i)); m.InSync && was {
+			continue
+		}
+		if r.seen[i] != (wire.ID{}) {
+			m.Replica = hex.EncodeToString(r.seen[i][:])
+		}
+		if id, ok := m.id(); ok && was {
+			// What it lacks are writes that are not complete, and those to come: until the
+			// bitmap is saved again, this copy's write-intent bitmap has all of them.
+			if err := r.store.SaveOutOfSync(id, dirty.New(r.store.Size(), blockSize)); err != nil {
+				return Configuration{}, err
+			}
+		}
+	}
+	if err := r.write(next); err != nil {
+		return Configuration{}, err
+	}
+	for i, m := range next.Members {
+		if id, ok := m.id(); ok && i > 0 && m.InSync {
+			if err := r.store.RemoveOutOfSync(id); err != nil {
+				return Configuration{}, err
+			}
+		}
+	}
+	return c, nil
+}
+
+func (r *roster) write(next rosterRecord) error {
+	data, err := json.Marshal(next)
+	if err != nil {
+		return err
+	}
+	if err := r.store.WriteRecord(rosterName, data); err != nil {
+		return err
+	}
+	r.record = next
+	return r.store.Update(func(m *store.Meta) { m.Epoch = max(m.Epoch, next.Epoch) })
+}
+
+// identify notes which store answers for a member, and says whether it is the
+// one that is on record.
+func (r *roster) identify(i ReplicaID, id wire.ID) (same bool, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.seen[i] = id
+	m := r.record.Members[i]
+	known, ok := m.id()
+	if ok && known == id {
+		return true, nil
+	}
+	if m.InSync { // until it is taken out, the record must name the store that was in sync
+		return false, nil
+	}
+	if ok {
+		if err := r.store.RemoveOutOfSync(known); err != nil {
+			return false, err
+		}
+	}
+	next := rosterRecord{Epoch: r.record.Epoch, Members: slices.Clone(r.record.Members)}
+	next.Members[i].Replica = hex.EncodeToString(id[:])
+	return false, r.write(next)
+}
+
+// replica is the ID of the store that stands for a member, if one is on record.
+func (r *roster) replica(i ReplicaID) (wire.ID, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.record.Members[i].id()
+}

@@ -85,6 +85,7 @@ type Volume struct {
 	batches   sync.Pool // *batch
 	pace      *pacer
 	resyncing atomic.Bool   // something is being copied or compared
+	allowed   atomic.Int64  // bytes per second that resync may move
 	ended     chan struct{} // closed when the machine has stopped by itself
 	saved     chan struct{} // capacity 1: a checkpoint is due now
 

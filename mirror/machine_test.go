@@ -18,7 +18,8 @@ import (
 // specification. The machine is member 0. A script's commands are
 //
 //	volume [members=N] [in-sync=(..)] [durable] [suspend] [lease=D] [loss=D] [size=N]
-//	                                  a machine that serves; who is in sync is connected
+//	                                  a machine that serves; who is in sync is connected,
+//	                                  who is not lacks nothing yet
 //	new ...                           the same machine before its first configuration
 //	promote epoch=N in-sync=(..) [own=lossy|stale] [written=(..)] [intents=(..)]
 //	        [before=(..)] [out-of-sync=(ID:OFF+LEN,..)] [forgetful]
@@ -146,7 +147,11 @@ func (s *script) serve(t *testing.T, d *datadriven.TestData) string {
 		c.InSync = setArg(t, d, "in-sync")
 	}
 	full := ReplicaState{Complete: true, Known: true}
-	s.m.Step(Event{Kind: EvCommitted, Conf: c, Own: &Promotion{State: full, Origins: Origins{Whole: true}}})
+	own := Promotion{State: full, OutOfSync: map[ReplicaID]*dirty.Map{}, Origins: Origins{Whole: true}}
+	for id := range s.m.others() {
+		own.OutOfSync[id] = dirty.New(s.m.conf.Size, s.m.conf.Block)
+	}
+	s.m.Step(Event{Kind: EvCommitted, Conf: c, Own: &own})
 	for id := range s.m.others() {
 		if c.InSync.Has(id) {
 			s.m.Step(Event{Kind: EvUp, Replica: id, State: &full})

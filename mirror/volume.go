@@ -180,6 +180,7 @@ func (v *Volume) promote() error {
 	if err != nil {
 		return err
 	}
+	v.conf.Log.Info("configuration", "epoch", conf.Epoch, "in_sync", conf.InSync.String())
 	v.tell(Event{Kind: EvCommitted, Conf: conf, Own: own})
 	return nil
 }

@@ -53,9 +53,10 @@ type Applier struct {
 
 	persisting sync.Mutex // what the copy knows of itself is changed and kept in one go
 
-	changed bool   // there is something to acknowledge
-	mark    uint64 // the primary's number of the generation that began last
-	begun   uint64 // the store's number of it
+	connection uint64 // the follower's, of this one
+	changed    bool   // there is something to acknowledge
+	mark       uint64 // the primary's number of the generation that began last
+	begun      uint64 // the store's number of it
 }
 
 // NewApplier returns what handles the frames of a connection that f admitted. mu
@@ -92,7 +93,10 @@ func (a *Applier) Handle(h *wire.Header, payload []byte) error {
 		return err
 	}
 	a.mu.Lock()
-	err := a.follower.Accept(h)
+	err := a.replaced()
+	if err == nil {
+		err = a.follower.Accept(h)
+	}
 	if err == nil {
 		a.note(h)
 	}
@@ -117,6 +121,14 @@ func (a *Applier) Handle(h *wire.Header, payload []byte) error {
 	return a.handleOther(h, payload)
 }
 
+// replaced says that a newer connection took this one's place. The lock is held.
+func (a *Applier) replaced() error {
+	if a.connection != a.follower.connection {
+		return errReplaced
+	}
+	return nil
+}
+
 // note tells the follower what may be on its disk from now on.
 func (a *Applier) note(h *wire.Header) {
 	switch h.Kind {
@@ -133,6 +145,9 @@ func (a *Applier) applied(h *wire.Header, err error) error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if err := a.replaced(); err != nil {
+		return err
+	}
 	if a.follower.Applied(h) {
 		a.changed = true
 		if h.Flags&wire.Durable != 0 {
@@ -218,8 +233,14 @@ func (a *Applier) Sync() error {
 		return err
 	}
 	a.mu.Lock()
-	a.follower.Durable(upTo)
+	err := a.replaced()
+	if err == nil {
+		a.follower.Durable(upTo)
+	}
 	a.mu.Unlock()
+	if err != nil {
+		return err
+	}
 	return a.send(a.acknowledgement(), nil)
 }
 
@@ -242,7 +263,7 @@ func (a *Applier) pong(h *wire.Header) error {
 	if err != nil {
 		return err
 	}
-	return a.send(wire.Header{Kind: wire.KindPong, Seq: h.Seq, Watermark: h.Watermark}, nil)
+	return a.send(wire.Header{Kind: wire.KindPong, Seq: h.Seq}, nil)
 }
 
 // digest answers what a range holds: its digests, or that it is all zeroes.

@@ -49,6 +49,7 @@ func (m *Machine) run(op *Op) {
 	switch c := op.core.copy; {
 	case c == nil:
 		m.do(ActApply, op)
+	case c.over: // while it waited for its place
 	case c.Kind == Recheck:
 		m.actions = append(m.actions, Action{Kind: ActCompare, Replica: c.Replica, Copy: c})
 	default:
@@ -65,12 +66,16 @@ func (m *Machine) send(op *Op, id ReplicaID) {
 func (m *Machine) applied(op *Op, err error) {
 	op.core.applied = true
 	m.failure(op, err)
-	if op.Kind == Read {
-		if m.leaseHeld() || op.Err != nil {
-			m.complete(op)
-		} else {
-			m.unread = append(m.unread, op)
-		}
+	switch {
+	case m.stopped != nil:
+		return
+	case op.Kind != Read:
+	case m.leaseHeld() || op.Err != nil:
+		m.complete(op)
+		return
+	default:
+		m.release(op, false)
+		m.unread = append(m.unread, op)
 		return
 	}
 	m.release(op, false)
@@ -83,7 +88,9 @@ func (m *Machine) applied(op *Op, err error) {
 }
 
 func (m *Machine) synced(op *Op, err error) {
-	m.failure(op, err)
+	if m.failure(op, err); m.stopped != nil {
+		return
+	}
 	op.core.local = true
 	m.settle(op)
 }

@@ -37,8 +37,10 @@ type Follower struct {
 	recent recent
 	heard  time.Duration
 
-	origins  Origins
-	snapshot bool // a snapshot of origins is under way
+	origins    Origins
+	snapshot   bool   // a snapshot of origins is under way
+	foreign    bool   // origins are of an earlier primary, whose ops a copy may undo
+	connection uint64 // counts those that were admitted
 
 	// Of the connection.
 	epoch     uint64
@@ -91,7 +93,10 @@ func (f *Follower) Admit(hello *wire.Hello, epoch uint64, now time.Duration) (wi
 	if f.reign != hello.Session {
 		f.recent.keep()
 		f.reign = hello.Session
+		f.foreign = true
 	}
+	f.connection++
+	f.snapshot = false
 	f.epoch, f.part, f.origin = epoch, 0, nil
 	f.applied, f.durable, f.watermark = 0, 0, 0
 	f.heard = now
@@ -169,6 +174,9 @@ func (f *Follower) Applied(h *wire.Header) bool {
 
 // Copying notes a copy that is about to be applied.
 func (f *Follower) Copying(h *wire.Header) {
+	if f.foreign {
+		f.origins = Origins{}
+	}
 	f.recent.copied(Range{int64(h.Offset), int64(h.Length)})
 	f.blank = false
 }
@@ -213,6 +221,7 @@ func (f *Follower) Remember(h *wire.Header, payload []byte) {
 		f.origins.Add(Origin{Session: o.Session, Number: o.Number, Lowest: o.Lowest})
 	}
 	if !f.snapshot {
+		f.foreign = false
 		f.origins.Whole = h.Flags&wire.Complete != 0
 	}
 }

@@ -21,6 +21,7 @@ func (a *Applier) Greet(h *wire.Header, payload []byte) error {
 	}
 	a.mu.Lock()
 	welcome, err := a.follower.Admit(&hello, h.Epoch, a.now())
+	a.connection = a.follower.connection
 	id := a.follower.Identity()
 	written, _ := a.follower.Written()
 	a.mu.Unlock()

@@ -29,18 +29,23 @@ func (m *Machine) leaseHeld() bool {
 	if m.conf.Lease == 0 {
 		return true
 	}
-	if m.alone() {
-		return m.now < m.lease
+	if m.alone() && m.now >= m.lease {
+		return false
 	}
 	for id := range m.others() {
-		if m.current.InSync.Has(id) && m.now >= m.members[id].lease {
+		if m.mayBeInSync(id) && m.now >= m.members[id].lease {
 			return false
 		}
 	}
 	return true
 }
 
+// mayBeInSync also says yes of a member whose proposal may be in force unseen.
+func (m *Machine) mayBeInSync(id ReplicaID) bool {
+	return m.current.InSync.Has(id) || m.proposal != nil && m.proposal.InSync.Has(id)
+}
+
 // mayComplete says whether a write that every replica has may be acknowledged.
 func (m *Machine) mayComplete() bool {
-	return m.open && m.stopped == nil && (m.conf.Lease == 0 || !m.alone() || m.leaseHeld())
+	return m.open && m.stopped == nil && (m.conf.Lease == 0 || !m.alone() || m.now < m.lease)
 }

@@ -125,7 +125,7 @@ const (
 	ActComplete                    // give Op back to the client
 	ActPropose                     // ask for Conf to follow the epoch before it; tell EvCommitted with what is in force then
 	ActConfigure                   // tell Replica the configuration Conf and its place in it
-	ActOrigins                     // send Replica the machine's Origins
+	ActOrigins                     // send Replica Origins
 	ActCopy                        // read Copy's range locally and put it in line for its replica; tell EvQueued in the same step, later EvCopied
 	ActCompare                     // compare Copy's range by digest; tell EvCompared
 	ActFinish                      // have Replica flush and mark itself a full copy; tell EvFinished
@@ -142,6 +142,7 @@ type Action struct {
 	Conf    Configuration
 	Learner bool // ActConfigure: Replica is one
 	Copy    *Copy
+	Origins *Origins // ActOrigins: as of now
 	Err     error
 }
 
@@ -288,44 +289,58 @@ func (m *Machine) Step(ev Event) []Action {
 
 // stepStopped refuses new ops; those in flight wait for Abandon.
 func (m *Machine) stepStopped(ev Event) {
-	if ev.Kind == EvSubmit {
+	switch ev.Kind {
+	case EvSubmit:
 		ev.Op.Err = m.stopped
 		m.do(ActComplete, ev.Op)
+	case EvRecheck:
+		ev.Copy.Err = m.stopped
+		m.rechecked(ev.Copy)
 	}
 }
 
 func (m *Machine) stop(err error) {
 	m.stopped = err
 	m.actions = append(m.actions, Action{Kind: ActStop, Err: err})
+	for id := range m.others() {
+		for _, c := range m.members[id].flying {
+			if c.Kind == Recheck && !c.over {
+				c.over, c.Err = true, err
+				m.rechecked(c)
+			}
+		}
+	}
 }
 
 // Abandon gives back every op in flight, in no order, and leaves the machine
 // unusable. Their outcome is unknown.
 func (m *Machine) Abandon(give func(*Op)) {
+	var all []*Op // first, because an op that was given is not ours to look at
+	note := func(op *Op) { all = append(append(all, op), op.core.twins...) }
 	for seq := m.window.first; seq <= m.window.last(); seq++ {
 		if op := m.window.at(seq); op != nil {
-			give(op)
-			each(op.core.twins, give)
+			note(op)
 		}
 	}
 	for op := m.active.head; op != nil; op = op.core.next {
 		if op.Kind == Read && op.core.copy == nil {
-			give(op)
+			note(op)
 		}
 	}
-	each(m.parked, give)
+	each(m.parked, note)
 	for _, c := range m.copies {
-		each(c.held, give)
+		each(c.held, note)
 	}
 	if m.stopped == nil {
 		m.stopped = ErrClosed
 	}
 	m.window, m.active, m.parked, m.copies, m.unread = window{first: 1}, conflict{}, nil, nil, nil
+	each(all, give)
 }
 
-func each(ops []*Op, give func(*Op)) {
+func each(ops []*Op, f func(*Op)) {
 	for _, op := range ops {
-		give(op)
+		f(op)
 	}
 }
 
@@ -334,5 +349,10 @@ func (m *Machine) do(kind ActionKind, op *Op) {
 }
 
 func (m *Machine) tellReplica(kind ActionKind, id ReplicaID) {
-	m.actions = append(m.actions, Action{Kind: kind, Replica: id, Conf: m.current, Learner: m.members[id].standing == learner})
+	a := Action{Kind: kind, Replica: id, Conf: m.current, Learner: m.members[id].standing == learner}
+	if kind == ActOrigins {
+		snapshot := m.origins.Clone()
+		a.Origins = &snapshot
+	}
+	m.actions = append(m.actions, a)
 }

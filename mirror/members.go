@@ -33,13 +33,14 @@ func (s standing) String() string { return standingNames[s] }
 // member is what the primary knows of one other member.
 type member struct {
 	standing
-	sent     uint64 // highest seq sent on this connection
-	applied  uint64 // acknowledged
-	durable  uint64
-	lostAt   time.Duration
-	lease    time.Duration // its promise holds until then
-	finish   finish
-	finishAt uint64 // r.sent when the finish was asked for
+	connected bool
+	sent      uint64 // highest seq sent on this connection
+	applied   uint64 // acknowledged
+	durable   uint64
+	lostAt    time.Duration
+	lease     time.Duration // its promise holds until then
+	finish    finish
+	finishAt  uint64 // r.sent when the finish was asked for
 
 	differences
 	unacked sentQueue // of a learner
@@ -97,6 +98,7 @@ func (m *Machine) up(id ReplicaID, s *ReplicaState) {
 	if r.standing != absent && r.standing != lost {
 		m.down(id)
 	}
+	r.connected = true
 	r.sent, r.stalled, r.finish = 0, false, unfinished
 	whole := s.Known && (s.Complete || s.Lossy && !m.serving && !m.ownComplete)
 	switch {
@@ -105,16 +107,16 @@ func (m *Machine) up(id ReplicaID, s *ReplicaState) {
 			m.leave(id)
 		}
 		m.learn(id, s)
-	case !whole:
+	case !whole, m.serving && !r.empty():
 		r.standing = suspect
-		r.distrust(s, s.Lossy)
+		r.distrust(s, s.Lossy || whole)
 		m.refresh()
 		m.reconsider()
 	case m.serving:
 		r.standing = inSync
 		m.tellReplica(ActConfigure, id)
-		m.tellReplica(ActOrigins, id)
 		m.resend(id)
+		m.tellReplica(ActOrigins, id) // of ops that it has now, or has in line before
 	case s.Complete && !m.ownComplete:
 		m.stop(ErrBetterCopy)
 	default:
@@ -139,7 +141,6 @@ func (m *Machine) learn(id ReplicaID, s *ReplicaState) {
 	r.standing = learner
 	r.applied, r.durable = m.window.last(), m.window.last()
 	m.tellReplica(ActConfigure, id)
-	m.tellReplica(ActOrigins, id)
 	m.pump(id)
 }
 
@@ -165,7 +166,7 @@ func (m *Machine) resend(id ReplicaID) {
 // down notes that a member's connection is over.
 func (m *Machine) down(id ReplicaID) {
 	r := &m.members[id]
-	m.abort(id)
+	r.connected = false
 	switch {
 	case r.standing == absent || r.standing == lost:
 		return
@@ -174,6 +175,7 @@ func (m *Machine) down(id ReplicaID) {
 	default:
 		m.leave(id)
 	}
+	m.abort(id) // once nothing more is sent to it: writes that were held go on
 	m.refresh()
 	m.settleAll()
 	m.reconsider()

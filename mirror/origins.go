@@ -78,11 +78,15 @@ func (o *Origins) done(op *Op) {
 	}
 }
 
-// All yields what is remembered: sessions by age, their numbers ascending.
+// All yields what was applied, or is in line wherever its effect is to be: sessions by
+// age, their numbers ascending. An op without a seq was sent nowhere yet.
 func (o *Origins) All(yield func(Origin) bool) {
 	for _, session := range o.order {
 		s := o.sessions[session]
 		for _, n := range slices.Sorted(maps.Keys(s.numbers)) {
+			if op := s.numbers[n]; op != nil && op.core.seq == 0 {
+				continue
+			}
 			if !yield(Origin{Session: session, Number: n, Lowest: s.lowest}) {
 				return
 			}
@@ -90,7 +94,7 @@ func (o *Origins) All(yield func(Origin) bool) {
 	}
 }
 
-// Clone returns a copy in which every op counts as applied.
+// Clone returns a copy of All.
 func (o *Origins) Clone() Origins {
 	c := Origins{Whole: o.Whole}
 	for from := range o.All {
@@ -98,9 +102,6 @@ func (o *Origins) Clone() Origins {
 	}
 	return c
 }
-
-// Origins is what the machine remembers, for ActOrigins.
-func (m *Machine) Origins() *Origins { return &m.origins }
 
 // repeated deals with an op that came before, and says whether it did.
 func (m *Machine) repeated(op *Op) bool {

@@ -35,12 +35,12 @@ const (
 	up
 )
 
-// request is what waits for an answer; of the fields one is set, or none for a
-// heartbeat.
+// request is what waits for an answer; one of the fields is set.
 type request struct {
 	copy    *Copy
 	compare *Comparison
 	finish  bool
+	sentAt  time.Duration // of a heartbeat: a peer must not be able to stretch a lease
 }
 
 // NewPeer begins a connection to member id under epoch, for a machine of conf.
@@ -164,7 +164,7 @@ func (p *Peer) answered(h *wire.Header, payload []byte) (a Answer, err error) {
 	case r.finish:
 		a.Event.Kind = EvFinished
 	default:
-		a.Event.Kind, a.Event.SentAt = EvLease, time.Duration(h.Watermark)
+		a.Event.Kind, a.Event.SentAt = EvLease, r.sentAt
 	}
 	return a, nil
 }
@@ -194,7 +194,7 @@ func (p *Peer) frames(a Action, m *Machine) []frame {
 	case ActConfigure:
 		return []frame{p.frame(wire.Header{Kind: wire.KindConfigure, Epoch: a.Conf.Epoch, Flags: learnerFlag(a.Learner)}, nil)}
 	case ActOrigins:
-		return p.origins(m.Origins())
+		return p.origins(a.Origins)
 	case ActFinish:
 		return []frame{p.frame(wire.Header{Kind: wire.KindPing, Flags: wire.Durable | wire.Complete, Seq: p.request(request{finish: true})}, nil)}
 	}
@@ -239,7 +239,7 @@ func (p *Peer) AppendHeartbeat(b []byte, now time.Duration) []byte {
 }
 
 func (p *Peer) heartbeat(now time.Duration) frame {
-	return p.frame(wire.Header{Kind: wire.KindPing, Seq: p.request(request{}), Watermark: uint64(now)}, nil)
+	return p.frame(wire.Header{Kind: wire.KindPing, Seq: p.request(request{sentAt: now})}, nil)
 }
 
 // AppendCopy appends the frames of an ActCopy to b, whose data [ReadCopy] read:

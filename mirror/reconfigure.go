@@ -35,7 +35,7 @@ func (m *Machine) promote(ev Event) {
 			if own.State.Intents != nil {
 				r.maybe.Union(own.State.Intents)
 			}
-		case own.Before.InSync.Has(id):
+		case own.Before.InSync.Has(id) && own.Before.InSync.Has(m.conf.Self) && (own.State.Complete || own.State.Lossy):
 			m.dropped = m.dropped.With(id)
 		default:
 			r.maybe.AddAll()
@@ -51,7 +51,6 @@ func (m *Machine) reconcile(id ReplicaID, s *ReplicaState) {
 	r := &m.members[id]
 	r.standing = reconciling
 	m.tellReplica(ActConfigure, id)
-	m.tellReplica(ActOrigins, id)
 	m.union.report(s)
 	for other := range m.others() {
 		o := &m.members[other]
@@ -63,7 +62,11 @@ func (m *Machine) reconcile(id ReplicaID, s *ReplicaState) {
 		} else if o.finish == finished {
 			o.finish = unfinished
 		}
-		o.union(&m.union)
+		if other == id {
+			o.union(&m.union)
+		} else {
+			o.report(s)
+		}
 	}
 	for other := range m.others() {
 		if m.members[other].standing == reconciling {
@@ -104,6 +107,9 @@ func (m *Machine) finishOnce(id ReplicaID, already bool) bool {
 	}
 	if r.finish == unfinished {
 		r.finish, r.finishAt = finishing, r.sent
+		if id != m.conf.Self {
+			m.tellReplica(ActOrigins, id) // it has all that they name now
+		}
 		m.tellReplica(ActFinish, id)
 	}
 	return false
@@ -117,6 +123,7 @@ func (m *Machine) finished(id ReplicaID) {
 		r.finish = unfinished
 	case r.finish == finishing:
 		r.finish = finished
+		m.ownComplete = m.ownComplete || id == m.conf.Self
 		r.unacked.popTo(r.finishAt)
 	}
 	m.advance()
@@ -235,7 +242,6 @@ func (m *Machine) joined(r *member) {
 
 func (m *Machine) removed(id ReplicaID) {
 	r := &m.members[id]
-	connected := r.standing != lost
 	m.abort(id)
 	if m.serving {
 		m.leave(id)
@@ -243,7 +249,7 @@ func (m *Machine) removed(id ReplicaID) {
 		r.standing, r.finish = absent, unfinished
 		m.dropped = m.dropped.With(id)
 	}
-	if connected {
+	if r.connected {
 		r.standing = learner
 		r.applied, r.durable = m.window.last(), m.window.last()
 	}

@@ -166,7 +166,11 @@ func (m *Machine) letGo(c *Copy) {
 	held := c.held
 	c.held = nil
 	for _, op := range held {
-		if !m.heldByCopy(op) {
+		switch {
+		case m.failed != nil:
+			op.Err = m.failed
+			m.do(ActComplete, op)
+		case !m.heldByCopy(op):
 			m.admit(op)
 		}
 	}
@@ -286,6 +290,10 @@ func (m *Machine) join(id ReplicaID) {
 	m.refresh()
 	m.finishOnce(id, false)
 }
+
+// Over says that nothing is to be done for the copy any more: its member is gone.
+// What was read for it must not be sent.
+func (c *Copy) Over() bool { return c.over }
 
 func remove(list []*Copy, c *Copy) []*Copy {
 	for i, e := range list {

@@ -50,9 +50,8 @@
 //	copy           10 P     0            the data, or none with flag zero;
 //	                                     learner = R is one
 //	ping           11 P     request's    anything, thrown away; durable = sync
-//	                                     first; complete = and R is a full copy.
-//	                                     Watermark: P's clock, for leases
-//	pong           12 R     request's    none; watermark as in the ping
+//	                                     first; complete = and R is a full copy
+//	pong           12 R     request's    none
 //	failed         13 R     0            text: R's store failed; R closes after it
 //	configure      14 P     0            none; epoch = the one in force from here
 //	                                     on; learner = R is not in sync

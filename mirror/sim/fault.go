@@ -1,0 +1,118 @@
+package sim
+
+import "time"
+
+// begin makes a fault happen, and its end later.
+func (f *fault) begin(c *cluster) {
+	if f.a == thePrimary {
+		f.a = place(c.service.conf.Primary)
+	}
+	if f.b == f.a {
+		f.b = c.service.place
+	}
+	n := c.nodes[f.a]
+	if f.kind == faultDisk && !n.dispensable() {
+		c.trace("fault", "not now: %v", f)
+		return
+	}
+	c.trace("fault", "%v", f)
+	c.stats.Faults[f.kind]++
+	switch f.kind {
+	case faultCut, faultOneWay, faultIsolate, faultSlow, faultCorrupt:
+		f.disturb(c)
+	case faultPause:
+		n.pause()
+		c.after(f.lasts, n.resume)
+	case faultKill:
+		n.kill()
+		c.after(f.lasts, n.start)
+	case faultPower:
+		n.losePower()
+		c.after(f.lasts, n.start)
+	case faultBlackout:
+		for i, n := range c.nodes {
+			n.losePower()
+			c.after(f.lasts+time.Duration(i)*n.between(0, time.Second), n.start)
+		}
+	default:
+		f.harmDisk(c, n)
+	}
+}
+
+// disturb does what concerns the network.
+func (f *fault) disturb(c *cluster) {
+	ways := [][2]place{{f.a, f.b}, {f.b, f.a}}
+	switch f.kind {
+	case faultOneWay:
+		ways = ways[:1]
+	case faultIsolate:
+		ways = nil
+		for other := range place(len(c.net.paths)) {
+			if other != f.a {
+				ways = append(ways, [2]place{f.a, other}, [2]place{other, f.a})
+			}
+		}
+	}
+	for _, w := range ways {
+		switch p := c.net.path(w[0], w[1]); f.kind {
+		case faultCorrupt:
+			p.corrupt = true
+			continue
+		case faultSlow:
+			p.slow = min(f.lasts/4, 400*time.Millisecond)
+		default:
+			p.cut = true
+		}
+		c.after(f.lasts, func() { c.net.heal(w[0], w[1]) })
+	}
+}
+
+// harmDisk does what concerns a disk.
+func (f *fault) harmDisk(c *cluster, n *node) {
+	switch disk := n.disk; f.kind {
+	case faultStall:
+		n.slowSync, n.slowWrite = c.now+f.lasts, c.now+f.lasts/2
+	case faultFull:
+		disk.Full(0)
+		c.after(f.lasts, func() { disk.Full(-1) })
+	case faultSync:
+		disk.Stall = func(op, _ string) {
+			if op == "sync" && n.dispensable() {
+				disk.Stall = nil
+				disk.FailSync(1)
+			}
+		}
+		c.after(f.lasts, func() {
+			disk.Stall = nil
+			n.mend()
+		})
+	case faultDisk:
+		n.kill()
+		n.newDisk()
+		c.after(f.lasts, n.start)
+	}
+}
+
+// mend starts a node that is down, with an empty disk if the one it has is broken.
+func (n *node) mend() {
+	n.start()
+	if n.broken {
+		n.trace("gets an empty disk")
+		n.newDisk()
+		n.start()
+	}
+}
+
+// dispensable says whether this copy can be lost without the loss of the volume:
+// another in-sync copy is sure to be whole, and stays in sync.
+func (n *node) dispensable() bool {
+	if n.taking || n.proposed > 0 && n.c.now-n.proposed < 2*time.Second {
+		return false
+	}
+	for _, o := range n.c.nodes {
+		if o != n && n.c.service.conf.InSync.Has(o.id) && o.up && o.store.Meta().Complete {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,111 @@
+package sim
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+// faultKind is what goes wrong.
+type faultKind int
+
+const (
+	faultCut      faultKind = iota // nothing arrives between two places
+	faultOneWay                    // nothing arrives from one place at another
+	faultIsolate                   // a node reaches nobody and is reached by nobody
+	faultSlow                      // everything between two places takes longer
+	faultCorrupt                   // a byte changes on the way
+	faultPause                     // a node does nothing
+	faultKill                      // its process ends
+	faultPower                     // it loses power
+	faultBlackout                  // all nodes lose power
+	faultStall                     // syncs and writes take long
+	faultFull                      // its disk is full
+	faultSync                      // a sync fails: the disk is replaced
+	faultDisk                      // its disk is replaced by an empty one
+	faultKinds
+)
+
+var faultNames = [...]string{
+	faultCut: "cut", faultOneWay: "one-way cut", faultIsolate: "isolation", faultSlow: "slow link", faultCorrupt: "corruption",
+	faultPause: "pause", faultKill: "kill", faultPower: "power cut", faultBlackout: "blackout", faultStall: "stall",
+	faultFull: "full disk", faultSync: "failed sync", faultDisk: "new disk",
+}
+
+func (k faultKind) String() string { return faultNames[k] }
+
+// weights say how often each kind is drawn.
+var weights = [faultKinds]int{
+	faultCut: 8, faultOneWay: 6, faultIsolate: 6, faultSlow: 5, faultCorrupt: 6, faultPause: 9, faultKill: 10, faultPower: 9,
+	faultBlackout: 3, faultStall: 6, faultFull: 4, faultSync: 4, faultDisk: 4,
+}
+
+// thePrimary is the node that is primary when the fault begins.
+const thePrimary place = -1
+
+// fault is one thing that goes wrong for a while.
+type fault struct {
+	kind      faultKind
+	at, lasts time.Duration
+	a, b      place // b: of what has two
+}
+
+func (f *fault) String() string {
+	who := fmt.Sprint("node ", int(f.a))
+	if f.a == thePrimary {
+		who = "the primary"
+	}
+	if f.kind <= faultSlow && f.kind != faultIsolate || f.kind == faultCorrupt {
+		who += fmt.Sprint(", place ", int(f.b))
+	}
+	return fmt.Sprintf("at %v for %v: %v, %s", f.at, f.lasts, f.kind, who)
+}
+
+// Faults come in groups: the first after a calm, the others while its
+// consequences are being dealt with.
+const (
+	meanCalm  = 14 * time.Second
+	lastCalm  = 5 * time.Second // before the end of the run
+	firstCalm = 3 * time.Second
+)
+
+// drawPlan draws what goes wrong in a run.
+func drawPlan(r *rand.Rand, span time.Duration, members int) (plan []fault) {
+	for at := firstCalm; ; at += time.Duration(r.ExpFloat64() * float64(meanCalm)) {
+		for group := at; group < span-lastCalm; group += time.Duration(r.ExpFloat64() * float64(700*time.Millisecond)) {
+			f := drawFault(r, members)
+			f.at = group
+			plan = append(plan, f)
+			if r.IntN(5) < 3 {
+				break
+			}
+		}
+		if at >= span-lastCalm {
+			return plan
+		}
+	}
+}
+
+func drawFault(r *rand.Rand, members int) fault {
+	f := fault{kind: drawKind(r), a: place(r.IntN(members))}
+	f.b = place((int(f.a) + 1 + r.IntN(members)) % (members + 1)) // another node, or the service
+	if r.IntN(3) == 0 {
+		f.a = thePrimary
+	}
+	f.lasts = time.Duration(float64(100*time.Millisecond) * float64(uint64(1)<<r.IntN(7)) * (1 + r.Float64()))
+	return f
+}
+
+func drawKind(r *rand.Rand) faultKind {
+	all := 0
+	for _, w := range weights {
+		all += w
+	}
+	n := r.IntN(all)
+	for kind, w := range weights {
+		if n -= w; n < 0 {
+			return faultKind(kind)
+		}
+	}
+	panic("unreachable: weights are positive")
+}

@@ -1,0 +1,75 @@
+package sim
+
+import (
+	"time"
+
+	"lockstep/mirror"
+	"lockstep/mirror/wire"
+)
+
+// service is the configuration service: it stands for the raft group, as one
+// thing that does not fail, but that nodes may not reach. It keeps the
+// configuration, and which store each member in it had.
+type service struct {
+	c     *cluster
+	place place
+	conf  mirror.Configuration
+	by    uint64    // the proposal that made it so
+	ids   []wire.ID // of the members' stores; zero: not known
+	lease time.Duration
+}
+
+// proposal is one attempt to change the configuration.
+type proposal struct {
+	id   uint64
+	conf mirror.Configuration
+	ids  []wire.ID
+}
+
+// verdict is what is in force, and by which proposal.
+type verdict struct {
+	conf mirror.Configuration
+	by   uint64
+	ids  []wire.ID
+}
+
+func (s *service) inForce() verdict {
+	return verdict{s.conf, s.by, append([]wire.ID(nil), s.ids...)}
+}
+
+// propose is the compare-and-swap. Who wants to take over from a primary that is
+// alone waits until that one's lease is over.
+func (s *service) propose(p proposal) verdict {
+	waits := p.conf.Primary != s.conf.Primary && s.conf.InSync.Len() == 1 && s.c.now < s.lease
+	if p.conf.Epoch == s.conf.Epoch+1 && !waits {
+		s.conf, s.by = p.conf, p.id
+		copy(s.ids, p.ids)
+		s.c.trace("service", "%v", p.conf)
+	}
+	return s.inForce()
+}
+
+// extend gives the primary of an epoch its lease, if that is the one in force.
+// The service's own promise is longer by more than clocks drift apart.
+func (s *service) extend(from mirror.ReplicaID, epoch uint64) (granted bool, v verdict) {
+	granted = s.conf.Primary == from && s.conf.Epoch == epoch
+	if granted {
+		s.lease = s.c.now + leaseTime + leaseTime/8
+	}
+	return granted, s.inForce()
+}
+
+// ask sends a request to the service and gives its answer to done, if both
+// arrive: once at most.
+func (n *node) ask(request func(*service) verdict, done func(verdict)) {
+	s, life, answered := n.c.service, n.life, false
+	n.c.net.datagram(n.place(), s.place, func() {
+		v := request(s)
+		n.c.net.datagram(s.place, n.place(), func() {
+			if n.life == life && !answered {
+				answered = true
+				done(v)
+			}
+		})
+	})
+}

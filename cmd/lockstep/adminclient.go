@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
 	"syscall"
 )
 
@@ -53,6 +54,9 @@ func (c *adminClient) ask(ctx context.Context, method, target string) (*http.Res
 		return nil, err
 	}
 	response, err := c.http.Do(request)
+	if wrapped, ok := errors.AsType[*url.Error](err); ok {
+		err = wrapped.Err // its text is an URL that nobody knows
+	}
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()

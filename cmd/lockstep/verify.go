@@ -144,14 +144,16 @@ func printVerified(out io.Writer, r *mirror.VerifyResult, early bool) error {
 		fmt.Fprintln(w)
 	}
 	took := time.Duration(r.Took * float64(time.Second)).Round(100 * time.Millisecond)
-	fmt.Fprintf(w, "compared %s in %v: %s\n", sizeText(r.Checked), took, foundText(len(r.Differs), bytes, repaired, early))
+	fmt.Fprintf(w, "compared %s in %v: %s\n", sizeText(r.Checked), took, foundText(r, bytes, repaired, early))
 	return w.Flush()
 }
 
-func foundText(ranges int, bytes, repaired int64, early bool) string {
+func foundText(r *mirror.VerifyResult, bytes, repaired int64, early bool) string {
 	switch {
-	case ranges > 0:
-		return fmt.Sprintf("%s differed in %d places, %s of it repaired", sizeText(bytes), ranges, sizeText(repaired))
+	case len(r.Differs) > 0:
+		return fmt.Sprintf("%s differed in %d places, %s of it repaired", sizeText(bytes), len(r.Differs), sizeText(repaired))
+	case r.Checked == 0:
+		return "nothing"
 	case early:
 		return "equal so far"
 	default:

@@ -105,6 +105,11 @@ func (c *serveCmd) Run(ctx context.Context) error {
 		return err
 	}
 	defer exp.volume.Close()
+	stopAdmin, err := startAdmin(ctx, c.Admin, exp.volume, log)
+	if err != nil {
+		return err
+	}
+	defer stopAdmin()
 	c.warnOfSlowStart(log)
 	if err := exp.volume.Wait(ctx); err != nil {
 		return fmt.Errorf("stopped before the volume was ready: %w", err)

@@ -31,6 +31,7 @@ import (
 //	applied|synced NAME [err]         the local store did it
 //	ack ID applied=N [durable=N]
 //	queued|copied|compared COPY [differs=(OFF+LEN,..)] [err]
+//	moved COPY                        queued, then copied
 //	finished ID
 //	recheck NAME replica=ID off=N len=N [repair]
 //	lease ID sent=D                   ID 0: the configuration service's
@@ -69,6 +70,18 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		return s.abandon()
 	case "state":
 		return s.state()
+	}
+	did := s.act(t, d)
+	if did == "" {
+		return "-\n"
+	}
+	return did
+}
+
+func (s *script) act(t *testing.T, d *datadriven.TestData) string {
+	if d.Cmd == "moved" {
+		c := named(t, d, s.copies)
+		return s.step(Event{Kind: EvQueued, Copy: c}) + s.step(Event{Kind: EvCopied, Copy: c})
 	}
 	return s.step(s.event(t, d))
 }
@@ -297,9 +310,6 @@ func (s *script) step(ev Event) string {
 	for _, a := range s.m.Step(ev) {
 		b.WriteString(s.describe(a))
 		b.WriteByte('\n')
-	}
-	if b.Len() == 0 {
-		return "-\n"
 	}
 	return b.String()
 }

@@ -1,9 +1,11 @@
 package sim
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
+	"sort"
 	"strings"
 	"time"
 
@@ -19,7 +21,8 @@ const checkTimeout = 20 * time.Second
 type moment struct {
 	*record
 	value uint64 // read or written
-	close time.Duration
+	acked bool
+	close time.Duration // it took effect before, or not at all
 }
 
 // check looks for an order of the requests that explains what was read, sector by
@@ -58,7 +61,7 @@ func (h *history) spread(r *record, bySector [][]moment) {
 		if n < 0 {
 			continue
 		}
-		m := moment{record: r, value: r.value, close: end}
+		m := moment{record: r, value: r.value, acked: r.acked, close: end}
 		if r.kind == mirror.Read {
 			m.value = r.values[i]
 		}
@@ -89,12 +92,7 @@ func (h *history) checkSector(sector int64, moments []moment, flushes []*record)
 	allowed := []uint64{0}
 	from := uint64(0)
 	for _, cut := range append(h.cuts(), reign{epoch: math.MaxUint64, first: never}) {
-		var piece []moment
-		for _, m := range moments {
-			if last := m.last(); last >= from && last < cut.epoch {
-				piece = append(piece, m)
-			}
-		}
+		piece := between(moments, from, cut)
 		if err := checkPiece(sector, piece, allowed); err != nil {
 			return err
 		}
@@ -114,12 +112,25 @@ func (h *history) cuts() (cuts []reign) {
 	return cuts
 }
 
-// last is the reign that a moment belongs to.
-func (m *moment) last() uint64 {
-	if m.acked {
-		return m.reign
+// between are the moments of the reigns from an epoch on to a cut. A request that was
+// sent to reigns on both sides of one may have taken effect on either.
+func between(moments []moment, from uint64, cut reign) (piece []moment) {
+	for _, m := range moments {
+		last := m.tried
+		if m.acked {
+			last = m.reign
+		}
+		switch {
+		case m.asked >= cut.epoch || last < from:
+			continue
+		case last >= cut.epoch && m.kind == mirror.Read:
+			continue
+		case last >= cut.epoch:
+			m.acked, m.close = false, max(m.call, cut.first)
+		}
+		piece = append(piece, m)
 	}
-	return m.tried
+	return piece
 }
 
 // survivors are the values that a sector may have after a power loss of all copies:
@@ -197,7 +208,18 @@ func checkPiece(sector int64, piece []moment, allowed []uint64) error {
 			read[m.value] = true
 		}
 	}
-	var ops []porcupine.Operation
+	model := sectorModel(allowed)
+	ops := operations(piece, read)
+	switch porcupine.CheckOperationsTimeout(model, ops, checkTimeout) {
+	case porcupine.Ok:
+		return nil
+	case porcupine.Unknown:
+		return fmt.Errorf("%w: sector %d with %d requests", errUnknown, sector, len(ops))
+	}
+	return fmt.Errorf("sector %d: no order explains what was read\n%s", sector, explain(piece, read, allowed))
+}
+
+func operations(piece []moment, read map[uint64]bool) (ops []porcupine.Operation) {
 	for _, m := range piece {
 		maybe := !m.acked
 		if m.kind == mirror.Write && maybe && !read[m.value] {
@@ -208,25 +230,40 @@ func checkPiece(sector int64, piece []moment, allowed []uint64) error {
 			Call:  int64(m.call), Return: int64(m.close),
 		})
 	}
-	switch porcupine.CheckOperationsTimeout(sectorModel(allowed), ops, checkTimeout) {
-	case porcupine.Ok:
-		return nil
-	case porcupine.Unknown:
-		return fmt.Errorf("%w: sector %d with %d requests", errUnknown, sector, len(ops))
-	}
-	return fmt.Errorf("sector %d: no order explains what was read\n%s", sector, explain(piece, allowed))
+	return ops
 }
 
-// explain lists the shortest beginning of a history that is wrong, as far back as
-// it matters.
-func explain(piece []moment, allowed []uint64) string {
-	slices.SortStableFunc(piece, func(a, b moment) int { return int(a.close - b.close) })
-	var b strings.Builder
-	fmt.Fprintf(&b, "it began with one of %v\n", allowed)
-	for _, m := range piece[max(0, len(piece)-explained):] {
-		fmt.Fprintf(&b, "  %v: value %d\n", m.record, m.value)
+// explain names the first read that no order explains, and what was before it.
+func explain(piece []moment, read map[uint64]bool, allowed []uint64) string {
+	slices.SortStableFunc(piece, func(a, b moment) int { return cmp.Compare(a.call, b.call) })
+	upTo := func(end time.Duration) (part []moment) {
+		for _, m := range piece {
+			if m.kind != mirror.Read || m.ret <= end {
+				part = append(part, m)
+			}
+		}
+		return part
 	}
-	return b.String()
+	var ends []time.Duration
+	for _, m := range piece {
+		if m.kind == mirror.Read {
+			ends = append(ends, m.ret)
+		}
+	}
+	slices.Sort(ends)
+	i := sort.Search(len(ends), func(i int) bool {
+		return porcupine.CheckOperationsTimeout(sectorModel(allowed), operations(upTo(ends[i]), read), checkTimeout) == porcupine.Illegal
+	})
+	if i == len(ends) {
+		return "which read is wrong was not found"
+	}
+	var lines []string
+	for _, m := range upTo(ends[i]) {
+		if m.call <= ends[i] {
+			lines = append(lines, fmt.Sprintf("  %v, here value %d, closed at %v", m.record, m.value, m.close))
+		}
+	}
+	return fmt.Sprintf("it began with one of %v; the read that ends at %v cannot be\n%s", allowed, ends[i], strings.Join(lines[max(0, len(lines)-explained):], "\n"))
 }
 
-const explained = 40 // moments
+const explained = 20 // moments

@@ -133,6 +133,9 @@ func (k *client) send(q *call) {
 	}
 	q.attempt++
 	q.sent, q.sentAt, q.tried = true, k.c.now, k.reign
+	if q.attempt == 1 {
+		q.asked = k.reign
+	}
 	attempt, reign, node := q.attempt, k.reign, k.node
 	op := mirror.Op{Kind: q.kind, Off: q.first * sectorSize, Len: q.sectors * sectorSize, FUA: q.fua, NoHole: q.noHole}
 	if q.number != 0 {

@@ -3,6 +3,7 @@ package sim
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"time"
 
 	"lockstep/mirror"
@@ -18,6 +19,9 @@ const (
 // came to it at some time. Nothing that came after a later reign acknowledged
 // something can be done any more by an earlier one, and no read completes.
 func (c *cluster) acknowledged(l *lead, op *mirror.Op, came time.Duration) {
+	if op.Kind != mirror.Read && op.Seq() == 0 {
+		return // it was done before, when it came first
+	}
 	for i := len(c.hist.reigns) - 1; i >= 0; i-- {
 		r := &c.hist.reigns[i]
 		switch {
@@ -45,7 +49,7 @@ func (c *cluster) settle() {
 		c.repair()
 	}
 	if len(c.wrong) == 0 {
-		c.violate("not everything is in sync %v after the last fault: %v", settleTime, c.service.conf)
+		c.violate("not everything is in sync %v after the last fault: %v%s", settleTime, c.service.conf, c.standing())
 	}
 }
 
@@ -77,6 +81,28 @@ func (c *cluster) quiet() bool {
 	conf := c.service.conf
 	l := c.nodes[conf.Primary].lead
 	return conf.InSync.Len() == c.opt.members && l != nil && l.m.Configuration() == conf && l.m.Ready() && l.m.InFlight() == 0 && c.connected(l)
+}
+
+// standing tells how the members stand.
+func (c *cluster) standing() (s string) {
+	for _, n := range c.nodes {
+		switch {
+		case !n.up:
+			s += fmt.Sprintf("; node %d is down", n.id)
+		case n.lead == nil:
+			m := n.store.Meta()
+			s += fmt.Sprintf("; node %d is a replica: epoch %d, complete %v, lossy %v", n.id, m.Epoch, m.Complete, m.Lossy)
+		default:
+			m := n.lead.m
+			s += fmt.Sprintf("; node %d is primary: %v, ready %v, %d in flight", n.id, m.Configuration(), m.Ready(), m.InFlight())
+			for id := range c.nodes {
+				if id := mirror.ReplicaID(id); id != n.id {
+					s += fmt.Sprintf(", member %d %+v", id, m.Member(id))
+				}
+			}
+		}
+	}
+	return s
 }
 
 func (c *cluster) connected(l *lead) bool {

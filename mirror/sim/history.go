@@ -21,7 +21,7 @@ type record struct {
 	acked          bool     // answered without an error
 	refused        bool     // answered: nothing of it is done from now on
 	reign          uint64   // that acknowledged it
-	tried          uint64   // the last reign that was sent it
+	asked, tried   uint64   // the first and the last reign that was sent it
 	values         []uint64 // that a read read
 }
 
@@ -112,6 +112,9 @@ func (c *cluster) record(r record) {
 func (c *cluster) began(epoch uint64, lossy bool) {
 	c.hist.reigns = append(c.hist.reigns, reign{epoch: epoch, lossy: lossy})
 	c.stats.Promotions++
+	if lossy {
+		c.stats.Losses++
+	}
 }
 
 // patternSize is how much of a sector tells which write it is of, and where it

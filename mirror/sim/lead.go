@@ -174,6 +174,7 @@ func (l *lead) committed(v verdict) {
 			return
 		}
 	}
+	l.n.c.stats.Resyncs += (v.conf.InSync &^ l.m.Configuration().InSync).Len()
 	l.step(mirror.Event{Kind: mirror.EvCommitted, Conf: v.conf})
 }
 

@@ -17,7 +17,8 @@ func (n *node) poll() {
 	}
 }
 
-// consider proposes this node as primary if it may be.
+// consider proposes this node as primary if it may be. That holds for who was
+// primary before, too: an earlier life of the process may have made a promise.
 func (n *node) consider(v verdict) {
 	conf, m := v.conf, n.store.Meta()
 	again := mirror.Configuration{Epoch: conf.Epoch + 1, Primary: n.id, InSync: conf.InSync}
@@ -26,10 +27,12 @@ func (n *node) consider(v verdict) {
 	case n.lead != nil || n.taking || n.now() < n.rest:
 	case conf.Epoch == 0 && conf.Primary == n.id:
 		n.take(v, again)
-	case !conf.InSync.Has(n.id):
-	case conf.Primary == n.id && m.Complete, permitted:
+	case permitted && conf.InSync.Has(n.id):
 		n.take(v, again)
-	case conf.Primary != n.id && n.follower.MayTakeOver(conf, n.id, graceTime, n.now()):
+	case !n.follower.MayTakeOver(conf, n.id, graceTime, n.now()):
+	case conf.Primary == n.id:
+		n.take(v, again)
+	default:
 		n.take(v, conf.Takeover(n.id))
 	}
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"math"
 	"math/bits"
 	"slices"
 	"sync"
@@ -215,7 +216,7 @@ func (in *intents) forget(before uint64) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	for off := int64(0); ; {
-		start, length, ok := in.set.Next(off, in.set.Size())
+		start, length, ok := in.set.Next(off, math.MaxInt64)
 		if !ok {
 			return
 		}

@@ -305,3 +305,25 @@ func TestRecords(t *testing.T) {
 	_, err = s.ReadRecord("mine")
 	wantError(t, err, ErrCorrupt, "/data.lockstep/mine.record")
 }
+
+// A volume may be smaller than a region, and end within one.
+func TestVolumeSmallerThanARegion(t *testing.T) {
+	for _, size := range []int64{SectorSize, DefaultRegion - SectorSize, DefaultRegion + SectorSize} {
+		disk := memfs.New(1)
+		o := Options{Path: "/data", Size: size, FS: disk, BootID: bootID}
+		s, err := Open(o)
+		must(t, err)
+		must(t, s.WriteAt(sector(1), size-SectorSize))
+		disk.Crash(0)
+		s, err = Open(o)
+		must(t, err)
+		if !s.Ready(size-1, 1) || !s.Intents().Has(size-1, 1) {
+			t.Errorf("size %d: the intent was not found again", size)
+		}
+		must(t, s.Retire(s.Generation()))
+		if !s.Intents().Empty() {
+			t.Errorf("size %d: the intent was not retired", size)
+		}
+		must(t, s.CloseClean())
+	}
+}

@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -234,7 +235,7 @@ func (in *intents) replaceFile() error {
 // found makes the regions of the set ready: their intents are on disk.
 func (in *intents) found() {
 	for off := int64(0); ; {
-		start, length, ok := in.set.Next(off, in.set.Size())
+		start, length, ok := in.set.Next(off, math.MaxInt64)
 		if !ok {
 			return
 		}

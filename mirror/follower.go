@@ -75,10 +75,10 @@ func (f *Follower) Identity() Identity { return f.id }
 // returns nil, Identity must be made durable before the welcome is sent.
 func (f *Follower) Admit(hello *wire.Hello, epoch uint64, now time.Duration) (wire.Welcome, error) {
 	switch {
-	case epoch < f.floor:
-		return wire.Welcome{}, fmt.Errorf("%w (epoch %d, this replica has seen %d)", ErrFenced, epoch, f.floor)
 	case f.id.Volume != (wire.ID{}) && f.id.Volume != hello.ID:
 		return wire.Welcome{}, fmt.Errorf("%w (%v, not %v): is the address right? To use it for this one, remove its store first", ErrWrongVolume, f.id.Volume, hello.ID)
+	case epoch < f.floor:
+		return wire.Welcome{}, fmt.Errorf("%w (epoch %d, this replica has seen %d)", ErrFenced, epoch, f.floor)
 	case hello.Size != uint64(f.size):
 		return wire.Welcome{}, fmt.Errorf("the volume has %d bytes, this replica's store %d; start both with the same --size", hello.Size, f.size)
 	case hello.Fresh && f.id.Volume == (wire.ID{}) && !f.blank:

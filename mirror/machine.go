@@ -238,8 +238,14 @@ func (m *Machine) Configuration() Configuration { return m.current }
 // Serving says whether the promotion is over and the machine has not stopped.
 func (m *Machine) Serving() bool { return m.serving && m.stopped == nil }
 
-// Ready says whether writes are taken and can complete.
+// Ready says whether writes are taken and can complete: all that they wait for is
+// connected.
 func (m *Machine) Ready() bool {
+	for id := range m.others() {
+		if m.required.Has(id) && m.members[id].standing == lost {
+			return false
+		}
+	}
 	return m.Serving() && m.open && m.failed == nil
 }
 

@@ -203,6 +203,8 @@ func (r *Replica) rivalLocked(s *session) (*session, error) {
 		return nil, nil
 	case r.current.hello.Session == s.hello.Session || r.current.epoch < s.epoch && r.current.hello.ID == s.hello.ID:
 		return r.current, nil
+	case s.epoch < r.current.epoch && r.current.hello.ID == s.hello.ID:
+		return nil, fmt.Errorf("%w (epoch %d, %d is connected)", ErrFenced, s.epoch, r.current.epoch)
 	}
 	return nil, fmt.Errorf("another primary (session %v, %s) is connected; stop it first", r.current.hello.Session, r.current.conn.RemoteAddr())
 }

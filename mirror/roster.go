@@ -98,6 +98,7 @@ func (m *rosterMember) id() (id wire.ID, ok bool) {
 	return wire.ID(raw), true
 }
 
+// all is every member; what is given at the start never changes.
 func (r *roster) all() (s Set) {
 	for i := range r.record.Members {
 		s = s.With(ReplicaID(i))

@@ -218,7 +218,7 @@ func (v *Volume) budget() int64 {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	t := now()
-	if v.machine.Configuration().InSync == v.roster.all() {
+	if v.machine.Configuration().InSync == v.machine.conf.Members {
 		v.degrade = 0
 	} else if v.degrade == 0 {
 		v.degrade = t

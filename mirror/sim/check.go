@@ -102,11 +102,15 @@ func (h *history) checkSector(sector int64, moments []moment, flushes []*record)
 	return nil
 }
 
-// cuts are the reigns that began with a copy that had lost power, and served.
+// cuts are the first reigns to serve after one began with a copy that had lost
+// power: that one itself, or who took over from it before it served.
 func (h *history) cuts() (cuts []reign) {
+	lossy := false
 	for _, r := range h.reigns {
-		if r.lossy && r.acked {
+		lossy = lossy || r.lossy
+		if lossy && r.acked {
 			cuts = append(cuts, r)
+			lossy = false
 		}
 	}
 	return cuts

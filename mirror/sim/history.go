@@ -2,9 +2,11 @@ package sim
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"lockstep/mirror"
@@ -111,6 +113,8 @@ func (c *cluster) record(r record) {
 // began notes a promotion.
 func (c *cluster) began(epoch uint64, lossy bool) {
 	c.hist.reigns = append(c.hist.reigns, reign{epoch: epoch, lossy: lossy})
+	// Who won may learn of it after who came next.
+	slices.SortFunc(c.hist.reigns, func(a, b reign) int { return cmp.Compare(a.epoch, b.epoch) })
 	c.stats.Promotions++
 	if lossy {
 		c.stats.Losses++

@@ -97,10 +97,11 @@ const (
 	knownWrites    = 32   // a baseline of fewer is none
 	probeWrites    = 400  // a probe is over when it has seen as many
 	baselineWeight = 4096 // writes that the baseline remembers
+	oldWrites      = 1200 // ... and what earlier ones count in a probe, which is too short to see bursts
 
 	// A step is this part of the way to where it last hurt, plus that of the whole
-	// rate there: 40 steps, 8 s, from half of it to beyond it.
-	stepOfWay, stepOfKnee = 16, 512
+	// rate there: 30 steps, 6 s, from half of it to beyond it.
+	stepOfWay, stepOfKnee = 8, 512
 )
 
 type pacePhase uint8
@@ -130,6 +131,7 @@ type pacer struct {
 	last     time.Duration // tick
 
 	allowed, knee int64         // bytes/s: rate under load; where it last hurt, 0 if never
+	shrinking     bool          // the last step was down
 	wrote         time.Duration // last time that there were foreground writes
 	decided       time.Duration // last step up or down
 	probed        time.Duration // end of the last probe
@@ -222,7 +224,8 @@ func (p *pacer) idle(now time.Duration) bool { return now-p.wrote > idleAfter }
 // replica was given up.
 func (p *pacer) begin(now time.Duration) {
 	p.running = true
-	p.allowed, p.knee = p.conf.Floor, 0
+	p.allowed, p.knee, p.shrinking = p.conf.Floor, 0, false
+	p.baseline.fade(knownWrites)
 	p.probed = now - probeAgain
 	p.decide(now)
 	p.enter(judging, 0)
@@ -241,7 +244,7 @@ func (p *pacer) step(now time.Duration, choice bool) {
 		}
 	case draining:
 		if now >= p.until {
-			p.baseline.fade(knownWrites) // in favour of what is seen now
+			p.baseline.fade(oldWrites)
 			p.enter(probing, now+maxProbe)
 		}
 	case probing:
@@ -278,8 +281,7 @@ func (p *pacer) judge(now time.Duration, choice bool) {
 	case now-p.probed >= every:
 		p.enter(draining, now+drainTime)
 	case p.beyond(took):
-		p.knee = p.allowed
-		p.allowed /= 2
+		p.shrink()
 		p.enter(settling, now+paceTick+time.Duration(p.limit.Load()))
 	case took < minDecision || p.seen < fewWrites || p.seen < enoughWrites && took < maxDecision:
 		// too early to say that it does not hurt
@@ -302,7 +304,18 @@ func (p *pacer) beyond(took time.Duration) bool {
 // tolerable is how many of so many writes may be slow; one is chance.
 func tolerable(writes int64) int64 { return max(1, writes/100) }
 
+// shrink steps down. While it goes on hurting the knee stays where it began to: one
+// hiccup of a disk takes several steps, and must not be taken for a slow disk.
+func (p *pacer) shrink() {
+	if !p.shrinking {
+		p.knee = p.allowed
+	}
+	p.shrinking = true
+	p.allowed /= 2
+}
+
 func (p *pacer) grow() {
+	p.shrinking = false
 	if p.knee == 0 {
 		p.allowed *= 2
 		return

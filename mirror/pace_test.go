@@ -20,6 +20,8 @@ func TestPacerKeepsWritesWithinTheirShare(t *testing.T) {
 		{"heavy", func(s *system) { s.writes = 12000 }, 0.6},
 		{"sparse", func(s *system) { s.writes = 50 }, 0.4},
 		{"uneven", func(s *system) { s.hiccups = 0.005 }, 0.4},
+		{"stalls", func(s *system) { s.stalls = 7 * time.Second }, 0.3},
+		{"few stalls", func(s *system) { s.stalls = 37 * time.Second }, 0.3},
 		// One frame takes 3.3 ms: a write that meets one is beyond the limit, so
 		// that no more than one in a hundred may.
 		{"slow", func(s *system) { s.bandwidth, s.distance = 20e6, 5*time.Millisecond }, 0.05},
@@ -141,7 +143,7 @@ func TestPacerLearnsTheLoadAnew(t *testing.T) {
 		t.Errorf("%.1f MB/s a while after all writes became slower: starved", rate/1e6)
 	}
 	s.distance /= 4
-	s.run(time.Minute, false)
+	s.run(5*time.Minute, false)
 	s.p99()
 	s.run(30*time.Second, false)
 	during := s.p99()

@@ -17,6 +17,7 @@ type system struct {
 	writes    float64       // foreground writes/s; 0 for none
 	size      int           // bytes in one
 	hiccups   float64       // share of writes that take 20 ms longer, for no reason
+	stalls    time.Duration // time between stalls of 300 ms in which all writes do; 0 for none
 
 	now, free time.Duration // free: when the queue has served all that is in it
 	left      int64         // of the resync
@@ -68,7 +69,7 @@ func (s *system) tick() {
 	for write < end || next < end {
 		if write <= next {
 			done := s.serve(write, s.size) + s.distance
-			if s.random.Float64() < s.hiccups {
+			if s.random.Float64() < s.hiccups || s.stalls > 0 && write%s.stalls < 300*time.Millisecond {
 				done += 20 * time.Millisecond
 			}
 			s.flying = append(s.flying, flying{write, done})

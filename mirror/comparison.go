@@ -34,10 +34,12 @@ func NewComparison(c *Copy) *Comparison {
 	return &Comparison{Copy: c, off: c.Off}
 }
 
-// Next returns the sum to send next; false when the whole range was compared.
+// Next returns the sum to send next; false when the range was compared, or so much
+// of it that the rest, Copy.Rest, should have its turn later.
 func (c *Comparison) Next(s Store) (h wire.Header, more bool, err error) {
 	end := c.Copy.end()
-	if c.off >= end {
+	c.Copy.Rest = end - c.off
+	if c.Copy.Rest == 0 || c.Copy.Kind == Compare && c.Copy.Cost >= maxCompared {
 		return h, false, nil
 	}
 	start, stop, err := s.Data(c.off)

@@ -26,6 +26,7 @@ type Copy struct {
 	// What comparing found: the blocks that differ, and the bytes that were read.
 	Differs []Range
 	Cost    int64
+	Rest    int64 // bytes at the range's end that were not compared
 	Err     error // Recheck: why it could not be done
 
 	checked chan struct{} // of who asked for a Recheck; it has room for one
@@ -40,9 +41,10 @@ const (
 	// maxCopy is one copy's length in bytes: one frame, and as long as a write to
 	// the same place may have to wait.
 	maxCopy = 256 << 10
-	// maxCompare bounds a comparison, which the driver cuts further. It is long so
-	// that holes cost little.
-	maxCompare = 64 << 20
+	// maxCompare bounds a comparison. It is long so that holes cost little: one ends
+	// early that has read maxCompared bytes.
+	maxCompare  = 1 << 30
+	maxCompared = 64 << 20
 	// maxFlying bounds the copies on their way to one replica: 8 MiB, the
 	// bandwidth-delay product of 6 Gbit/s over 1,000 km.
 	maxFlying = 32
@@ -235,6 +237,7 @@ func (m *Machine) compared(c *Copy, err error) {
 		return
 	}
 	r.budget -= c.Cost
+	r.maybe.Add(c.end()-c.Rest, c.Rest)
 	for _, d := range c.Differs {
 		r.missed.Add(d.Off, d.Len)
 	}

@@ -5,13 +5,8 @@ import (
 	"time"
 )
 
-const (
-	// maxVerify is how much one comparison of a verification covers, in bytes:
-	// holes of that length cost one round trip.
-	maxVerify = 1 << 30
-	// maxDifferences bounds the list of a result.
-	maxDifferences = 64 << 10
-)
+// maxDifferences bounds the list of a result.
+const maxDifferences = 64 << 10
 
 // Verify compares every replica that is in sync with the primary, by digest, while
 // writes go on. Where something differs, writes to the range are held while it is
@@ -33,8 +28,8 @@ func (v *Volume) Verify(ctx context.Context, repair bool, progress func(VerifyPr
 func (l *link) verify(ctx context.Context, r *VerifyResult, repair bool, progress func(VerifyProgress)) error {
 	size := l.v.conf.Store.Size()
 	p := VerifyProgress{Replica: l.addr, Total: size}
-	for off := int64(0); off < size; off += maxVerify {
-		c := &Copy{Kind: Compare, Replica: l.id, Range: Range{off, min(maxVerify, size-off)}, checked: make(chan struct{}, 1)}
+	for off := int64(0); off < size; {
+		c := &Copy{Kind: Compare, Replica: l.id, Range: Range{off, min(maxCompare, size-off)}, checked: make(chan struct{}, 1)}
 		if err := l.look(ctx, c); err != nil {
 			return err
 		}
@@ -45,8 +40,9 @@ func (l *link) verify(ctx context.Context, r *VerifyResult, repair bool, progres
 			}
 			p.Differing += n
 		}
-		r.Checked += c.Len
-		p.Done += c.Len
+		off += c.Len - c.Rest
+		r.Checked += c.Len - c.Rest
+		p.Done = off
 		if progress != nil {
 			progress(p)
 		}

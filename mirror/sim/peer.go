@@ -107,18 +107,26 @@ func (p *peer) fail(why string) {
 	}
 }
 
-// copy puts a range in line for a replica.
+// copy reads a range and puts it in line for a replica, at once or after a while,
+// unless the copy is over by then.
 func (l *lead) copy(c *mirror.Copy) {
-	p := l.peers[c.Replica]
-	if p == nil {
+	data, err := mirror.ReadCopy(l.n.store, c, make([]byte, c.Len))
+	queue := func() {
+		p := l.peers[c.Replica]
+		if p == nil || c.Over() {
+			return
+		}
+		if err == nil {
+			learner := !l.m.Configuration().InSync.Has(c.Replica)
+			p.end.send(p.p.AppendCopy(nil, c, data, learner))
+		}
+		l.step(mirror.Event{Kind: mirror.EvQueued, Copy: c, Err: err})
+	}
+	if l.n.rand.IntN(2) == 0 {
+		queue()
 		return
 	}
-	data, err := mirror.ReadCopy(l.n.store, c, make([]byte, c.Len))
-	if err == nil {
-		learner := !l.m.Configuration().InSync.Has(c.Replica)
-		p.end.send(p.p.AppendCopy(nil, c, data, learner))
-	}
-	l.step(mirror.Event{Kind: mirror.EvQueued, Copy: c, Err: err})
+	l.after(l.n.diskTime(), queue)
 }
 
 // compare begins a comparison.

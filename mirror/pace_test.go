@@ -128,6 +128,17 @@ func TestPacerProbesForABaseline(t *testing.T) {
 	}
 }
 
+// Ten writes a second take many probes, which therefore follow sooner.
+func TestPacerFindsABaselineOfFewWrites(t *testing.T) {
+	s := newSystem(PaceConfig{Redundancy: ages})
+	s.writes = 10
+	s.lose(lots)
+	s.run(40*time.Second, false)
+	if !s.pacer.baseline.known() {
+		t.Errorf("%.0f writes were learnt from in 40 s, which is no baseline", s.pacer.baseline.weight)
+	}
+}
+
 // The day's load changes under a resync: it must neither be starved by a baseline
 // of the night, nor hurt for one.
 func TestPacerLearnsTheLoadAnew(t *testing.T) {

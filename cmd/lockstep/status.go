@@ -181,7 +181,7 @@ func stateText(s mirror.Status) string {
 	case !s.Serving:
 		return "not serving (replicas are made equal first, or it has stopped)"
 	case !s.Ready:
-		return "serving reads, taking no writes (its log says why)"
+		return "serving reads; writes wait for a replica that is lost, or fail (its log says why)"
 	case !healthy(s):
 		return "serving, degraded"
 	default:

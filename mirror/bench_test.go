@@ -17,6 +17,7 @@ func BenchmarkStep(b *testing.B) {
 			m.Step(Event{Kind: EvCommitted, Conf: Configuration{Epoch: 1, InSync: SetOf(0, 1)}, Own: own})
 			m.Step(Event{Kind: EvUp, Replica: 1, State: &ReplicaState{Complete: true, Known: true}})
 			m.Step(Event{Kind: EvFinished, Replica: 1})
+			m.Step(Event{Kind: EvFinished, Replica: 0})
 			if !m.Ready() {
 				b.Fatal("not ready")
 			}

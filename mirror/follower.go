@@ -172,12 +172,18 @@ func (f *Follower) Applied(h *wire.Header) bool {
 	return true
 }
 
-// Copying notes a copy that is about to be applied.
+// Copying notes a copy that is about to be applied. It may bring writes that are
+// not complete, and is remembered as long as they are.
 func (f *Follower) Copying(h *wire.Header) {
 	if f.foreign {
 		f.origins = Origins{}
 	}
-	f.recent.copied(Range{int64(h.Offset), int64(h.Length)})
+	r := Range{int64(h.Offset), int64(h.Length)}
+	if h.Seq == 0 {
+		f.recent.copied(r)
+	} else {
+		f.recent.add(h.Seq, r)
+	}
 	f.blank = false
 }
 

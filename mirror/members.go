@@ -34,6 +34,7 @@ func (s standing) String() string { return standingNames[s] }
 type member struct {
 	standing
 	connected bool
+	noted     bool   // what it may lack is in differences, should it turn out to be less than a full copy
 	sent      uint64 // highest seq sent on this connection
 	applied   uint64 // acknowledged
 	durable   uint64
@@ -122,6 +123,7 @@ func (m *Machine) up(id ReplicaID, s *ReplicaState) {
 	default:
 		m.reconcile(id, s)
 	}
+	r.noted = true
 }
 
 // distrust adds where a copy may differ that does not count as in sync: what it
@@ -137,7 +139,7 @@ func (r *member) distrust(s *ReplicaState, rest bool) {
 // learn begins to bring a member up to date.
 func (m *Machine) learn(id ReplicaID, s *ReplicaState) {
 	r := &m.members[id]
-	r.distrust(s, true)
+	r.distrust(s, r.noted || s.Complete || s.Lossy)
 	r.standing = learner
 	r.applied, r.durable = m.window.last(), m.window.last()
 	m.tellReplica(ActConfigure, id)

@@ -243,13 +243,15 @@ func (p *Peer) heartbeat(now time.Duration) frame {
 }
 
 // AppendCopy appends the frames of an ActCopy to b, whose data [ReadCopy] read:
-// nil for zeroes. learner says that the replica is one. An EvCopied will answer.
-func (p *Peer) AppendCopy(b []byte, c *Copy, data []byte, learner bool) []byte {
-	return appendFrames(b, p.copyFrames(c, data, learner))
+// nil for zeroes. An EvCopied will answer.
+func (p *Peer) AppendCopy(b []byte, c *Copy, data []byte, m *Machine) []byte {
+	return appendFrames(b, p.copyFrames(c, data, m))
 }
 
-func (p *Peer) copyFrames(c *Copy, data []byte, learner bool) (frames []frame) {
-	h := wire.Header{Kind: wire.KindCopy, Flags: learnerFlag(learner)}
+func (p *Peer) copyFrames(c *Copy, data []byte, m *Machine) (frames []frame) {
+	learner := m.members[p.id].standing == learner
+	// The data may hold writes that are not complete: until they are, other copies may lack them.
+	h := wire.Header{Kind: wire.KindCopy, Flags: learnerFlag(learner), Seq: m.LastSeq()}
 	if data == nil {
 		h.Offset, h.Length = uint64(c.Off), uint32(c.Len)
 		h.Flags |= wire.Zero

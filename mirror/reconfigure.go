@@ -35,10 +35,12 @@ func (m *Machine) promote(ev Event) {
 			if own.State.Intents != nil {
 				r.maybe.Union(own.State.Intents)
 			}
+			r.noted = true
 		case own.Before.InSync.Has(id) && own.Before.InSync.Has(m.conf.Self) && (own.State.Complete || own.State.Lossy):
 			m.dropped = m.dropped.With(id)
 		default:
 			r.maybe.AddAll()
+			r.noted = true
 		}
 	}
 	m.refresh()
@@ -87,9 +89,9 @@ func (m *Machine) advance() {
 			return
 		}
 	}
-	all := m.finishOnce(m.conf.Self, m.ownComplete)
+	all := m.finishOnce(m.conf.Self) // also a full copy: what a retry is told to be durable must be
 	for id := range m.others() {
-		if m.current.InSync.Has(id) && !m.finishOnce(id, false) {
+		if m.current.InSync.Has(id) && !m.finishOnce(id) {
 			all = false
 		}
 	}
@@ -100,9 +102,9 @@ func (m *Machine) advance() {
 
 // finishOnce asks for a member's last flush unless that is under way, and says
 // whether it was done.
-func (m *Machine) finishOnce(id ReplicaID, already bool) bool {
+func (m *Machine) finishOnce(id ReplicaID) bool {
 	r := &m.members[id]
-	if already || r.finish == finished {
+	if r.finish == finished {
 		return true
 	}
 	if r.finish == unfinished {

@@ -291,7 +291,7 @@ func (m *Machine) join(id ReplicaID) {
 		}
 	}
 	m.refresh()
-	m.finishOnce(id, false)
+	m.finishOnce(id)
 }
 
 // Over says that nothing is to be done for the copy any more: its member is gone.
@@ -324,16 +324,18 @@ func (m *Machine) OutOfSync(id ReplicaID) *dirty.Map {
 
 // MemberStatus is how a member stands.
 type MemberStatus struct {
-	Standing string        // absent, learner, joining, in sync, lost, suspect, reconciling
-	Missed   int64         // bytes that are to be copied
-	Maybe    int64         // bytes that are to be compared
-	Since    time.Duration // when it was lost, on the machine's clock; of a member in the in-sync set
+	Standing  string        // absent, learner, joining, in sync, lost, suspect, reconciling
+	Missed    int64         // bytes that are to be copied
+	Maybe     int64         // bytes that are to be compared
+	Resyncing bool          // it is connected and being brought up to date
+	Since     time.Duration // when it was lost, on the machine's clock; of a member in the in-sync set
 }
 
 // Member returns how a member stands.
 func (m *Machine) Member(id ReplicaID) MemberStatus {
 	r := &m.members[id]
 	s := MemberStatus{Standing: r.standing.String(), Missed: r.missed.Bytes(), Maybe: r.maybe.Bytes(), Since: r.lostAt}
+	s.Resyncing = r.standing == learner || r.standing == reconciling
 	for _, c := range r.flying {
 		if c.Kind == Data {
 			s.Missed += c.Len

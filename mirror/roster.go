@@ -176,13 +176,12 @@ func (r *roster) Propose(_ context.Context, c Configuration) (Configuration, err
 		if m.InSync = c.InSync.Has(ReplicaID(i)); m.InSync && was {
 			continue
 		}
+		before, _ := m.id()
 		if r.seen[i] != (wire.ID{}) {
 			m.Replica = hex.EncodeToString(r.seen[i][:])
 		}
 		if id, ok := m.id(); ok && was {
-			// What it lacks are writes that are not complete, and those to come: until the
-			// bitmap is saved again, this copy's write-intent bitmap has all of them.
-			if err := r.store.SaveOutOfSync(id, dirty.New(r.store.Size(), blockSize)); err != nil {
+			if err := r.removed(id, id == before); err != nil {
 				return Configuration{}, err
 			}
 		}
@@ -198,6 +197,17 @@ func (r *roster) Propose(_ context.Context, c Configuration) (Configuration, err
 		}
 	}
 	return c, nil
+}
+
+// removed keeps what a member lacks that was in sync until now: writes that are
+// not complete, and those to come. Until the bitmap is saved again this copy's
+// write-intent bitmap has all of them. Another store than the one that was in sync
+// has no bitmap: it is compared in full.
+func (r *roster) removed(id wire.ID, same bool) error {
+	if !same {
+		return r.store.RemoveOutOfSync(id)
+	}
+	return r.store.SaveOutOfSync(id, dirty.New(r.store.Size(), blockSize))
 }
 
 func (r *roster) write(next rosterRecord) error {

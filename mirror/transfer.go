@@ -33,7 +33,7 @@ func (l *link) queueCopy(p *Peer, c *Copy, buf *[maxCopy]byte, data []byte, err 
 	l.v.mu.Lock()
 	if err == nil && p != nil && l.peer == p && !c.Over() {
 		l.buffers[c] = buf[:]
-		l.out.put(p.copyFrames(c, data, l.v.machine.members[l.id].standing == learner)...)
+		l.out.put(p.copyFrames(c, data, l.v.machine)...)
 		l.copied.Add(int64(len(data)))
 		b.kick = true
 	}
@@ -134,11 +134,17 @@ func (l *link) compareOnce(c *Comparison, answered bool) (h wire.Header, more bo
 func (l *link) throttle(n int64) {
 	allowed := max(l.v.allowed.Load(), 1<<20)
 	wait := time.Duration(float64(n) * maxComparing / float64(allowed) * float64(time.Second))
-	if n == 0 || wait < time.Millisecond {
+	if n == 0 || wait < time.Millisecond && !l.v.resting.Load() {
 		return
 	}
-	select {
-	case <-l.v.ctx.Done():
-	case <-time.After(wait):
+	for {
+		select {
+		case <-l.v.ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		if wait = tickInterval; !l.v.resting.Load() {
+			return
+		}
 	}
 }

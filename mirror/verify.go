@@ -28,6 +28,8 @@ func (v *Volume) Verify(ctx context.Context, repair bool, progress func(VerifyPr
 func (l *link) verify(ctx context.Context, r *VerifyResult, repair bool, progress func(VerifyProgress)) error {
 	size := l.v.conf.Store.Size()
 	p := VerifyProgress{Replica: l.addr, Total: size}
+	l.v.verifying.Add(size)
+	defer func() { l.v.verifying.Add(p.Done - size) }()
 	for off := int64(0); off < size; {
 		c := &Copy{Kind: Compare, Replica: l.id, Range: Range{off, min(maxCompare, size-off)}, checked: make(chan struct{}, 1)}
 		if err := l.look(ctx, c); err != nil {
@@ -42,6 +44,7 @@ func (l *link) verify(ctx context.Context, r *VerifyResult, repair bool, progres
 		}
 		off += c.Len - c.Rest
 		r.Checked += c.Len - c.Rest
+		l.v.verifying.Add(p.Done - off)
 		p.Done = off
 		if progress != nil {
 			progress(p)

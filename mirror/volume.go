@@ -86,6 +86,8 @@ type Volume struct {
 	pace      *pacer
 	resyncing atomic.Bool   // something is being copied or compared
 	allowed   atomic.Int64  // bytes per second that resync may move
+	resting   atomic.Bool   // resync rests, so that it is known what writes feel without it
+	verifying atomic.Int64  // bytes that verifications have left
 	ended     chan struct{} // closed when the machine has stopped by itself
 	saved     chan struct{} // capacity 1: a checkpoint is due now
 
@@ -213,6 +215,9 @@ func (v *Volume) ticks() {
 	}
 }
 
+// noDeadline is for what redundancy does not wait for.
+const noDeadline = 1000 * time.Hour
+
 // budget is what resync may move to each replica until the next tick.
 func (v *Volume) budget() int64 {
 	v.mu.Lock()
@@ -223,14 +228,21 @@ func (v *Volume) budget() int64 {
 	} else if v.degrade == 0 {
 		v.degrade = t
 	}
-	var left int64
+	left, since := int64(0), v.degrade
 	for _, l := range v.links[1:] {
-		s := v.machine.Member(l.id)
-		left = max(left, s.Missed+s.Maybe)
+		if s := v.machine.Member(l.id); s.Resyncing {
+			left = max(left, s.Missed+s.Maybe)
+		}
+	}
+	if n := v.verifying.Load(); left == 0 && n > 0 {
+		left, since = n, t+noDeadline
 	}
 	v.resyncing.Store(left > 0)
-	budget := v.pace.tick(t, left, v.degrade)
-	v.allowed.Store(budget * int64(time.Second/tickInterval))
+	budget := v.pace.tick(t, left, since)
+	v.resting.Store(budget == 0)
+	if budget > 0 {
+		v.allowed.Store(budget * int64(time.Second/tickInterval))
+	}
 	return budget
 }
 

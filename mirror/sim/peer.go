@@ -117,8 +117,7 @@ func (l *lead) copy(c *mirror.Copy) {
 			return
 		}
 		if err == nil {
-			learner := !l.m.Configuration().InSync.Has(c.Replica)
-			p.end.send(p.p.AppendCopy(nil, c, data, learner))
+			p.end.send(p.p.AppendCopy(nil, c, data, l.m))
 		}
 		l.step(mirror.Event{Kind: mirror.EvQueued, Copy: c, Err: err})
 	}

@@ -47,8 +47,9 @@
 //	sum             8 P     request's    none; zero = sender holds only zeroes
 //	digest          9 R     request's    a SHA-256 for each 64 KiB of the range,
 //	                                     or none with flag zero
-//	copy           10 P     0            the data, or none with flag zero;
-//	                                     learner = R is one
+//	copy           10 P     last write's the data, or none with flag zero;
+//	                                     learner = R is one. The data may hold
+//	                                     writes up to seq; 0: none has a number
 //	ping           11 P     request's    anything, thrown away; durable = sync
 //	                                     first; complete = and R is a full copy
 //	pong           12 R     request's    none

@@ -25,7 +25,7 @@ func (m *Machine) submit(op *Op) {
 func (m *Machine) admit(op *Op) {
 	op.core.seq = m.window.push(op)
 	op.core.durable = op.FUA || op.Kind == Flush || (m.conf.Durable && op.modifies())
-	for id := range m.others() {
+	for _, id := range m.others {
 		m.mirror(op, id)
 	}
 	if op.Kind == Flush {

@@ -32,7 +32,7 @@ func (m *Machine) leaseHeld() bool {
 	if m.alone() && m.now >= m.lease {
 		return false
 	}
-	for id := range m.others() {
+	for _, id := range m.others {
 		if m.mayBeInSync(id) && m.now >= m.members[id].lease {
 			return false
 		}

@@ -33,7 +33,7 @@ type link struct {
 	out *outbox // nil while down; changed under v.mu too
 	err error   // why it is down
 
-	heard    atomic.Int64 // when the replica last said something, as now()
+	heard    atomic.Int64 // when the replica last said something, since started
 	rtt      atomic.Int64 // of the last heartbeat, ns
 	copied   atomic.Int64 // bytes that resync sent, holes not counted
 	compared atomic.Int64 // bytes that were read to be compared
@@ -235,7 +235,7 @@ func (l *link) set(p *Peer, out *outbox) {
 	l.mu.Unlock()
 	clear(l.buffers)
 	l.v.mu.Unlock()
-	l.heard.Store(int64(now()))
+	l.heard.Store(int64(time.Since(started)))
 }
 
 // heartbeats keeps bytes in flight, so that a path or a replica that is dead is
@@ -250,14 +250,13 @@ func (l *link) heartbeats(ctx context.Context, end func(error)) {
 			return
 		case <-tick.C:
 		}
-		t := now()
-		if silent := t - time.Duration(l.heard.Load()); silent > 2*l.v.conf.Timeout {
+		if silent := time.Since(started) - time.Duration(l.heard.Load()); silent > 2*l.v.conf.Timeout {
 			end(fmt.Errorf("nothing was heard of it for %v", silent.Round(time.Millisecond)))
 			return
 		}
 		l.v.mu.Lock()
 		if l.out != nil {
-			l.out.put(l.peer.heartbeat(t))
+			l.out.put(l.peer.heartbeat(now()))
 		}
 		l.v.mu.Unlock()
 		l.kick()

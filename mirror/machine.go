@@ -167,6 +167,7 @@ type Machine struct {
 	required    Set  // writes wait for these
 	open        bool // writes may complete
 
+	others  []ReplicaID // every member but this one
 	members [MaxReplicas]member
 	window  window   // ops that have a seq and are not complete, and those among them
 	active  conflict // every op that others must be ordered against
@@ -206,21 +207,13 @@ func NewMachine(conf MachineConfig) *Machine {
 	m := &Machine{conf: conf}
 	m.window.first = 1
 	m.union = newDifferences(conf)
-	for id := range m.others() {
-		m.members[id].differences = newDifferences(conf)
-	}
-	return m
-}
-
-// others yields the members but this one.
-func (m *Machine) others() func(func(ReplicaID) bool) {
-	return func(yield func(ReplicaID) bool) {
-		for id := ReplicaID(0); id < MaxReplicas; id++ {
-			if id != m.conf.Self && m.conf.Members.Has(id) && !yield(id) {
-				return
-			}
+	for id := ReplicaID(0); id < MaxReplicas; id++ {
+		if id != conf.Self && conf.Members.Has(id) {
+			m.others = append(m.others, id)
+			m.members[id].differences = newDifferences(conf)
 		}
 	}
+	return m
 }
 
 // Watermark is the highest seq such that it and every lower one are complete.
@@ -241,7 +234,7 @@ func (m *Machine) Serving() bool { return m.serving && m.stopped == nil }
 // Ready says whether writes are taken and can complete: all that they wait for is
 // connected.
 func (m *Machine) Ready() bool {
-	for id := range m.others() {
+	for _, id := range m.others {
 		if m.required.Has(id) && m.members[id].standing == lost {
 			return false
 		}
@@ -308,7 +301,7 @@ func (m *Machine) stepStopped(ev Event) {
 func (m *Machine) stop(err error) {
 	m.stopped = err
 	m.actions = append(m.actions, Action{Kind: ActStop, Err: err})
-	for id := range m.others() {
+	for _, id := range m.others {
 		for _, c := range m.members[id].flying {
 			if c.Kind == Recheck && !c.over {
 				c.over, c.Err = true, err

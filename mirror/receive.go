@@ -20,7 +20,7 @@ func (l *link) receive(sock *socket) error {
 		if err != nil {
 			return err
 		}
-		l.heard.Store(int64(now()))
+		l.heard.Store(int64(time.Since(started)))
 		have += n
 		used, ack, err := l.parse(buf[:have])
 		if err != nil {

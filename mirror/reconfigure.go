@@ -24,7 +24,7 @@ func (m *Machine) promote(ev Event) {
 	m.ownComplete = own.State.Complete
 	m.origins = own.Origins
 	m.union.report(&own.State)
-	for id := range m.others() {
+	for _, id := range m.others {
 		r := &m.members[id]
 		known := own.OutOfSync[id]
 		switch {
@@ -54,7 +54,7 @@ func (m *Machine) reconcile(id ReplicaID, s *ReplicaState) {
 	r.standing = reconciling
 	m.tellReplica(ActConfigure, id)
 	m.union.report(s)
-	for other := range m.others() {
+	for _, other := range m.others {
 		o := &m.members[other]
 		if o.standing != reconciling {
 			continue
@@ -70,7 +70,7 @@ func (m *Machine) reconcile(id ReplicaID, s *ReplicaState) {
 			o.report(s)
 		}
 	}
-	for other := range m.others() {
+	for _, other := range m.others {
 		if m.members[other].standing == reconciling {
 			m.pump(other)
 		}
@@ -83,14 +83,14 @@ func (m *Machine) advance() {
 	if m.serving || m.stopped != nil {
 		return
 	}
-	for id := range m.others() {
+	for _, id := range m.others {
 		r := &m.members[id]
 		if m.current.InSync.Has(id) && (r.standing != reconciling || !r.settled()) {
 			return
 		}
 	}
 	all := m.finishOnce(m.conf.Self) // also a full copy: what a retry is told to be durable must be
-	for id := range m.others() {
+	for _, id := range m.others {
 		if m.current.InSync.Has(id) && !m.finishOnce(id) {
 			all = false
 		}
@@ -135,7 +135,7 @@ func (m *Machine) finished(id ReplicaID) {
 // serve ends the promotion.
 func (m *Machine) serve() {
 	m.serving = true
-	for id := range m.others() {
+	for _, id := range m.others {
 		r := &m.members[id]
 		if r.standing == reconciling {
 			r.standing = inSync
@@ -151,7 +151,7 @@ func (m *Machine) serve() {
 	for _, op := range parked {
 		m.submit(op)
 	}
-	for id := range m.others() {
+	for _, id := range m.others {
 		m.pump(id)
 	}
 }
@@ -160,7 +160,7 @@ func (m *Machine) serve() {
 func (m *Machine) refresh() {
 	m.required = m.current.InSync
 	m.open = m.serving && (!m.conf.Suspend || m.current.InSync == m.conf.Members)
-	for id := range m.others() {
+	for _, id := range m.others {
 		switch m.members[id].standing {
 		case joining:
 			m.required = m.required.With(id)
@@ -181,7 +181,7 @@ func (m *Machine) reconsider() {
 		return
 	}
 	want := m.current.InSync
-	for id := range m.others() {
+	for _, id := range m.others {
 		switch r := &m.members[id]; {
 		case r.standing == suspect, r.standing == lost && m.givenUp(r):
 			want = want.Without(id)
@@ -207,7 +207,7 @@ func (m *Machine) givenUp(r *member) bool {
 func (m *Machine) change(conf Configuration) {
 	before := m.current
 	m.current = conf
-	for id := range m.others() {
+	for _, id := range m.others {
 		r := &m.members[id]
 		switch in, was := conf.InSync.Has(id), before.InSync.Has(id); {
 		case in && !was:
@@ -219,7 +219,7 @@ func (m *Machine) change(conf Configuration) {
 		}
 	}
 	m.refresh()
-	for id := range m.others() {
+	for _, id := range m.others {
 		if s := m.members[id].standing; s != absent && s != lost {
 			m.tellReplica(ActConfigure, id)
 		}
@@ -227,7 +227,7 @@ func (m *Machine) change(conf Configuration) {
 	m.settleAll()
 	m.advance()
 	m.reconsider()
-	for id := range m.others() {
+	for _, id := range m.others {
 		m.pump(id)
 	}
 }

@@ -57,7 +57,7 @@ func (r *member) settled() bool { return r.empty() && len(r.flying) == 0 }
 
 // tick is the passing of time.
 func (m *Machine) tick(budget int64) {
-	for id := range m.others() {
+	for _, id := range m.others {
 		r := &m.members[id]
 		r.budget = min(r.budget, 0) + budget
 		r.stalled = false

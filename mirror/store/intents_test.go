@@ -189,6 +189,34 @@ func TestGroupCommit(t *testing.T) {
 	}
 }
 
+// Who waits behind a sync that fails must not be told by the next one that all is well.
+func TestGroupBehindAFailedSync(t *testing.T) {
+	disk := memfs.New(1)
+	s := openIn(t, disk)
+	must(t, s.WriteAt(sector(1), memSize-SectorSize))
+	reached, release := stall(disk, "sync", "intents")
+	disk.FailSync(1)
+	done := make(chan error, 2)
+	prepare := func(off int64) { done <- s.Prepare(off, 1) }
+	go prepare(0)
+	<-reached
+	go prepare(memRegion)
+	for joined := false; !joined; runtime.Gosched() {
+		s.intents.mu.Lock()
+		joined = s.intents.next != nil
+		s.intents.mu.Unlock()
+	}
+	close(release)
+	for range 2 {
+		if err := <-done; !errors.Is(err, ErrBroken) {
+			t.Errorf("%v, want ErrBroken", err)
+		}
+	}
+	if s.Ready(0, 1) || s.Ready(memRegion, 1) {
+		t.Error("an intent is ready, though the store is broken")
+	}
+}
+
 // A bit that another write of the page, which nobody synced, put on the disk is not
 // durable by that.
 func TestBitWrittenByRetireIsSynced(t *testing.T) {

@@ -198,7 +198,11 @@ func (a *admin) verify(w http.ResponseWriter, r *http.Request) {
 	a.log.Info("verify began", "repair", repair)
 	result, err := a.volume.Verify(ctx, repair, out.progress)
 	line := verifyLine{Result: &result}
-	if err != nil {
+	switch {
+	case err == nil:
+	case ctx.Err() != nil: // whoever reads this has not gone away
+		line.Error = "verify: lockstep serve is being stopped"
+	default:
 		line.Error = err.Error()
 	}
 	a.log.Info("verify ended", "checked", result.Checked, "differing_ranges", len(result.Differs), "repair", repair, "err", err)

@@ -191,7 +191,7 @@ func TestAdminStopEndsWhatRuns(t *testing.T) {
 	if err := <-v.ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("verify was ended by %v", err)
 	}
-	if !lines.Scan() || !strings.Contains(lines.Text(), `"error"`) {
+	if !lines.Scan() || !strings.Contains(lines.Text(), "is being stopped") {
 		t.Errorf("last line %q, want why it ended", lines.Text())
 	}
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {

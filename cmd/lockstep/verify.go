@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -51,12 +52,13 @@ func (c *verifyCmd) Run(ctx context.Context) error {
 	return c.answer(os.Stdout, result, err)
 }
 
-// ask returns what was found; with an error, what was found before it.
+// ask returns what was found; with an error, what was found before it. An error of
+// the volume's says itself that it is of a verify.
 func (c *verifyCmd) ask(ctx context.Context, client *adminClient, progress func(mirror.VerifyProgress)) (*mirror.VerifyResult, error) {
 	target := "/verify?" + url.Values{"repair": {strconv.FormatBool(c.Repair)}}.Encode()
 	answer, err := client.ask(ctx, http.MethodPost, target)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("verify: %w", err)
 	}
 	defer answer.Body.Close()
 	lines := json.NewDecoder(answer.Body)
@@ -64,11 +66,11 @@ func (c *verifyCmd) ask(ctx context.Context, client *adminClient, progress func(
 		var line verifyLine
 		switch err := lines.Decode(&line); {
 		case ctx.Err() != nil:
-			return nil, ctx.Err()
+			return nil, fmt.Errorf("verify: %w", ctx.Err())
 		case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
-			return nil, fmt.Errorf("the lockstep serve at %s went away (it was stopped, or its log says why)", client.path)
+			return nil, fmt.Errorf("verify: the lockstep serve at %s went away (it was stopped, or its log says why)", client.path)
 		case err != nil:
-			return nil, fmt.Errorf("read the answer of %s: %w", client.path, err)
+			return nil, fmt.Errorf("verify: read the answer of %s: %w", client.path, err)
 		}
 		if line.Progress != nil {
 			progress(*line.Progress)
@@ -84,11 +86,8 @@ func (c *verifyCmd) ask(ctx context.Context, client *adminClient, progress func(
 
 // answer prints what was found, and makes the exit code of it.
 func (c *verifyCmd) answer(out io.Writer, result *mirror.VerifyResult, err error) error {
-	if err != nil {
-		err = fmt.Errorf("verify: %w", err)
-	}
-	if result == nil {
-		return err
+	if result == nil || result.Checked == 0 && len(result.Differs) == 0 {
+		return cmp.Or(err, errors.New("verify: nothing was compared: the volume has no replica (see lockstep status)"))
 	}
 	if printing := c.print(out, result, err != nil); printing != nil {
 		return errors.Join(err, printing)
@@ -98,10 +97,9 @@ func (c *verifyCmd) answer(out io.Writer, result *mirror.VerifyResult, err error
 		return err
 	case len(result.Differs) > 0:
 		return exitDiffers
-	case result.Checked == 0:
-		return errors.New("verify: nothing was compared: the volume has no replica (see lockstep status)")
+	default:
+		return nil
 	}
-	return nil
 }
 
 func (c *verifyCmd) print(out io.Writer, result *mirror.VerifyResult, early bool) error {
@@ -144,16 +142,14 @@ func printVerified(out io.Writer, r *mirror.VerifyResult, early bool) error {
 		fmt.Fprintln(w)
 	}
 	took := time.Duration(r.Took * float64(time.Second)).Round(100 * time.Millisecond)
-	fmt.Fprintf(w, "compared %s in %v: %s\n", sizeText(r.Checked), took, foundText(r, bytes, repaired, early))
+	fmt.Fprintf(w, "compared %s in %v: %s\n", sizeText(r.Checked), took, foundText(len(r.Differs), bytes, repaired, early))
 	return w.Flush()
 }
 
-func foundText(r *mirror.VerifyResult, bytes, repaired int64, early bool) string {
+func foundText(ranges int, bytes, repaired int64, early bool) string {
 	switch {
-	case len(r.Differs) > 0:
-		return fmt.Sprintf("%s differed in %d places, %s of it repaired", sizeText(bytes), len(r.Differs), sizeText(repaired))
-	case r.Checked == 0:
-		return "nothing"
+	case ranges > 0:
+		return fmt.Sprintf("%s differed in %d places, %s of it repaired", sizeText(bytes), ranges, sizeText(repaired))
 	case early:
 		return "equal so far"
 	default:

@@ -22,8 +22,8 @@ func TestVerifyExitCodes(t *testing.T) {
 		{"equal", &mirror.VerifyResult{Checked: 1}, nil, ""},
 		{"repaired", differs, nil, exitDiffers.Error()},
 		{"nothing to compare", &mirror.VerifyResult{}, nil, "no replica"},
-		{"early", differs, errors.New("lost"), "verify: lost"},
-		{"not begun", nil, errors.New("nobody"), "verify: nobody"},
+		{"early", differs, errors.New("lost"), "lost"},
+		{"not begun", nil, errors.New("nobody"), "nobody"},
 	} {
 		var out strings.Builder
 		err := new(verifyCmd).answer(&out, tc.result, tc.err)
@@ -33,7 +33,7 @@ func TestVerifyExitCodes(t *testing.T) {
 		if code := errors.As(err, new(verdict)); code != (tc.want == exitDiffers.Error()) {
 			t.Errorf("%s: %v, a verdict: %v", tc.name, err, code)
 		}
-		if (out.Len() > 0) != (tc.result != nil) {
+		if printed := out.Len() > 0; printed != (tc.result != nil && tc.result.Checked > 0) {
 			t.Errorf("%s: printed %q", tc.name, out.String())
 		}
 	}

@@ -118,7 +118,7 @@ func (w *modelWorld) heal() {
 	w.fail("not well after the faults ended: %v", w.service)
 	for _, r := range w.reigns {
 		w.logf("reign %d: %v, serving %v, watermark %d, in flight %d, %d ops", r.no, r.m.Configuration(), r.m.Serving(), r.m.Watermark(), r.m.InFlight(), len(r.pending))
-		for id := range r.m.others() {
+		for _, id := range r.m.others {
 			w.logf("  %d: %+v", id, r.m.Member(id))
 		}
 	}
@@ -133,7 +133,7 @@ func (w *modelWorld) well() bool {
 	if len(r.pending) > 0 || len(r.tasks) > 0 || !r.m.Ready() || r.m.InFlight() > 0 || r.proposal != nil || r.m.Configuration() != w.service {
 		return false
 	}
-	for id := range r.m.others() {
+	for _, id := range r.m.others {
 		if c := r.conns[id]; c == nil || len(c.toDisk) > 0 || !r.m.OutOfSync(id).Empty() {
 			return false
 		}

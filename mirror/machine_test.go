@@ -30,7 +30,7 @@ import (
 //	flush NAME
 //	applied|synced NAME [err]         the local store did it
 //	ack ID applied=N [durable=N]
-//	queued|copied|compared COPY [differs=(OFF+LEN,..)] [err]
+//	queued|copied|compared COPY [differs=(OFF+LEN,..)] [rest=N] [err]
 //	moved COPY                        queued, then copied
 //	finished ID
 //	recheck NAME replica=ID off=N len=N [repair]
@@ -108,6 +108,7 @@ func (s *script) event(t *testing.T, d *datadriven.TestData) Event {
 		kind := map[string]EventKind{"queued": EvQueued, "copied": EvCopied, "compared": EvCompared}[d.Cmd]
 		c := named(t, d, s.copies)
 		c.Differs = rangesArg(t, d, "differs")
+		d.MaybeScanArgs(t, "rest", &c.Rest)
 		return Event{Kind: kind, Copy: c, Err: scriptError(d)}
 	}
 	return s.memberEvent(t, d)
@@ -161,16 +162,16 @@ func (s *script) serve(t *testing.T, d *datadriven.TestData) string {
 	}
 	full := ReplicaState{Complete: true, Known: true}
 	own := Promotion{State: full, OutOfSync: map[ReplicaID]*dirty.Map{}, Origins: Origins{Whole: true}}
-	for id := range s.m.others() {
+	for _, id := range s.m.others {
 		own.OutOfSync[id] = dirty.New(s.m.conf.Size, s.m.conf.Block)
 	}
 	s.m.Step(Event{Kind: EvCommitted, Conf: c, Own: &own})
-	for id := range s.m.others() {
+	for _, id := range s.m.others {
 		if c.InSync.Has(id) {
 			s.m.Step(Event{Kind: EvUp, Replica: id, State: &full})
 		}
 	}
-	for id := range s.m.others() {
+	for id := range ReplicaID(MaxReplicas) {
 		s.m.Step(Event{Kind: EvFinished, Replica: id})
 	}
 	if !s.m.Serving() {
@@ -377,7 +378,7 @@ func (s *script) state() string {
 	var b strings.Builder
 	m := s.m
 	fmt.Fprintf(&b, "%v; serving %v, ready %v; watermark %d, in flight %d\n", m.current, m.Serving(), m.Ready(), m.Watermark(), m.InFlight())
-	for id := range m.others() {
+	for _, id := range m.others {
 		st := m.Member(id)
 		fmt.Fprintf(&b, "%d: %s, missed %d, maybe %d, out of sync %d\n", id, st.Standing, st.Missed, st.Maybe, m.OutOfSync(id).Bytes())
 	}

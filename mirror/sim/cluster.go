@@ -31,6 +31,7 @@ type options struct {
 	delay, jitter           time.Duration // of a link, one way
 	loss                    float64       // of datagrams
 	drift                   float64       // of clocks, at most
+	flushes                 int           // of 100 requests
 }
 
 func drawOptions(r *rand.Rand) options {
@@ -42,6 +43,7 @@ func drawOptions(r *rand.Rand) options {
 		delay:       []time.Duration{100 * time.Microsecond, time.Millisecond, 5 * time.Millisecond, 20 * time.Millisecond}[r.IntN(4)],
 		loss:        []float64{0, 0.001, 0.02}[r.IntN(3)],
 		drift:       1e-3,
+		flushes:     []int{1, 4, 9}[r.IntN(3)],
 	}
 	o.jitter = time.Duration(float64(o.delay) * []float64{0.1, 0.5, 2}[r.IntN(3)])
 	o.think = time.Duration(o.clients*o.slots) * time.Second / time.Duration(15+r.IntN(30))
@@ -73,6 +75,9 @@ type cluster struct {
 	out     io.Writer // of the trace; nil for none
 	stats   Stats
 	wrong   []string // violations
+
+	ambushes []*fault // that wait for the next change of the configuration
+	calm     bool     // no fault begins any more
 }
 
 // The random sources of a run, each of its own, so that a change of one thing
@@ -157,7 +162,7 @@ func Run(seed uint64, span time.Duration, out io.Writer) (r Result) {
 	c.trace("plan", "%+v", c.opt)
 	for _, f := range drawPlan(source(seed, sourcePlan), span, c.opt.members) {
 		c.trace("plan", "%v", &f)
-		c.at(f.at, func() { f.begin(c) })
+		c.at(f.at, func() { f.arm(c) })
 	}
 	for _, n := range c.nodes {
 		n.start()

@@ -37,6 +37,7 @@ func (c *cluster) acknowledged(l *lead, op *mirror.Op, came time.Duration) {
 // under way.
 func (c *cluster) settle() {
 	c.trace("plan", "all faults end")
+	c.calm = true
 	for _, k := range c.clients {
 		k.stopped = true
 	}

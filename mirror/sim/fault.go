@@ -2,6 +2,31 @@ package sim
 
 import "time"
 
+// ambushTime is how long after a change of the configuration an ambush comes at the
+// latest: what follows from a change mostly takes less.
+const ambushTime = 150 * time.Millisecond
+
+// arm makes a fault happen, or has it wait for its moment.
+func (f *fault) arm(c *cluster) {
+	if f.ambush {
+		c.ambushes = append(c.ambushes, f)
+		return
+	}
+	f.begin(c)
+}
+
+// spring begins the faults that waited for a change of the configuration.
+func (c *cluster) spring() {
+	for _, f := range c.ambushes {
+		c.after(time.Duration(c.net.rand.Int64N(int64(ambushTime))), func() {
+			if !c.calm {
+				f.begin(c)
+			}
+		})
+	}
+	c.ambushes = nil
+}
+
 // begin makes a fault happen, and its end later.
 func (f *fault) begin(c *cluster) {
 	if f.a == thePrimary {
@@ -18,7 +43,7 @@ func (f *fault) begin(c *cluster) {
 	c.trace("fault", "%v", f)
 	c.stats.Faults[f.kind]++
 	switch f.kind {
-	case faultCut, faultOneWay, faultIsolate, faultSlow, faultCorrupt:
+	case faultCut, faultOneWay, faultIsolate, faultPartition, faultSlow, faultCorrupt:
 		f.disturb(c)
 	case faultPause:
 		n.pause()
@@ -45,10 +70,11 @@ func (f *fault) disturb(c *cluster) {
 	switch f.kind {
 	case faultOneWay:
 		ways = ways[:1]
-	case faultIsolate:
+	case faultIsolate, faultPartition:
 		ways = nil
 		for other := range place(len(c.net.paths)) {
-			if other != f.a {
+			spared := f.kind == faultPartition && (other == f.b || other > c.service.place)
+			if other != f.a && !spared {
 				ways = append(ways, [2]place{f.a, other}, [2]place{other, f.a})
 			}
 		}

@@ -79,14 +79,14 @@ func hot(sector int64) int {
 func (c *cluster) makeCall(r *rand.Rand) record {
 	q := record{first: groupAt(r.Int64N(groups)) + r.Int64N(groupSize-3), sectors: 1 + r.Int64N(4)}
 	switch n := r.IntN(100); {
-	case n < 42:
-		q.kind = mirror.Read
-	case n < 84:
-		q.kind, q.fua = mirror.Write, r.IntN(6) == 0
-	case n < 91:
-		q.kind, q.fua, q.noHole = mirror.Zero, r.IntN(6) == 0, r.IntN(2) == 0
-	default:
+	case n < c.opt.flushes:
 		q.kind, q.first, q.sectors = mirror.Flush, 0, 0
+	case n < 16:
+		q.kind, q.fua, q.noHole = mirror.Zero, r.IntN(6) == 0, r.IntN(2) == 0
+	case n < 58:
+		q.kind, q.fua = mirror.Write, r.IntN(6) == 0
+	default:
+		q.kind = mirror.Read
 	}
 	if q.kind != mirror.Flush && r.IntN(40) == 0 {
 		q.sectors = 100 + r.Int64N(60)

@@ -10,24 +10,25 @@ import (
 type faultKind int
 
 const (
-	faultCut      faultKind = iota // nothing arrives between two places
-	faultOneWay                    // nothing arrives from one place at another
-	faultIsolate                   // a node reaches nobody and is reached by nobody
-	faultSlow                      // everything between two places takes longer
-	faultCorrupt                   // a byte changes on the way
-	faultPause                     // a node does nothing
-	faultKill                      // its process ends
-	faultPower                     // it loses power
-	faultBlackout                  // all nodes lose power
-	faultStall                     // syncs and writes take long
-	faultFull                      // its disk is full
-	faultSync                      // a sync fails: the disk is replaced
-	faultDisk                      // its disk is replaced by an empty one
+	faultCut       faultKind = iota // nothing arrives between two places
+	faultOneWay                     // nothing arrives from one place at another
+	faultIsolate                    // a node reaches nobody and is reached by nobody
+	faultPartition                  // a node reaches, and is reached by, clients and one other place only
+	faultSlow                       // everything between two places takes longer
+	faultCorrupt                    // a byte changes on the way
+	faultPause                      // a node does nothing
+	faultKill                       // its process ends
+	faultPower                      // it loses power
+	faultBlackout                   // all nodes lose power
+	faultStall                      // syncs and writes take long
+	faultFull                       // its disk is full
+	faultSync                       // a sync fails: the disk is replaced
+	faultDisk                       // its disk is replaced by an empty one
 	faultKinds
 )
 
 var faultNames = [...]string{
-	faultCut: "cut", faultOneWay: "one-way cut", faultIsolate: "isolation", faultSlow: "slow link", faultCorrupt: "corruption",
+	faultCut: "cut", faultOneWay: "one-way cut", faultIsolate: "isolation", faultPartition: "partition", faultSlow: "slow link", faultCorrupt: "corruption",
 	faultPause: "pause", faultKill: "kill", faultPower: "power cut", faultBlackout: "blackout", faultStall: "stall",
 	faultFull: "full disk", faultSync: "failed sync", faultDisk: "new disk",
 }
@@ -36,7 +37,7 @@ func (k faultKind) String() string { return faultNames[k] }
 
 // weights say how often each kind is drawn.
 var weights = [faultKinds]int{
-	faultCut: 8, faultOneWay: 6, faultIsolate: 6, faultSlow: 5, faultCorrupt: 6, faultPause: 9, faultKill: 10, faultPower: 9,
+	faultCut: 8, faultOneWay: 6, faultIsolate: 6, faultPartition: 6, faultSlow: 5, faultCorrupt: 6, faultPause: 9, faultKill: 10, faultPower: 9,
 	faultBlackout: 3, faultStall: 6, faultFull: 4, faultSync: 4, faultDisk: 4,
 }
 
@@ -48,6 +49,7 @@ type fault struct {
 	kind      faultKind
 	at, lasts time.Duration
 	a, b      place // b: of what has two
+	ambush    bool  // it waits for the next change of the configuration
 }
 
 func (f *fault) String() string {
@@ -55,16 +57,20 @@ func (f *fault) String() string {
 	if f.a == thePrimary {
 		who = "the primary"
 	}
-	if f.kind <= faultSlow && f.kind != faultIsolate || f.kind == faultCorrupt {
+	if f.kind <= faultCorrupt && f.kind != faultIsolate {
 		who += fmt.Sprint(", place ", int(f.b))
 	}
-	return fmt.Sprintf("at %v for %v: %v, %s", f.at, f.lasts, f.kind, who)
+	when := "at"
+	if f.ambush {
+		when = "at the next change of the configuration after"
+	}
+	return fmt.Sprintf("%s %v for %v: %v, %s", when, f.at, f.lasts, f.kind, who)
 }
 
 // Faults come in groups: the first after a calm, the others while its
 // consequences are being dealt with.
 const (
-	meanCalm  = 14 * time.Second
+	meanCalm  = 10 * time.Second
 	lastCalm  = 5 * time.Second // before the end of the run
 	firstCalm = 3 * time.Second
 )
@@ -92,6 +98,7 @@ func drawFault(r *rand.Rand, members int) fault {
 	if r.IntN(3) == 0 {
 		f.a = thePrimary
 	}
+	f.ambush = r.IntN(4) == 0
 	f.lasts = time.Duration(float64(100*time.Millisecond) * float64(uint64(1)<<r.IntN(7)) * (1 + r.Float64()))
 	return f
 }

@@ -45,6 +45,7 @@ func (s *service) propose(p proposal) verdict {
 		s.conf, s.by = p.conf, p.id
 		copy(s.ids, p.ids)
 		s.c.trace("service", "%v", p.conf)
+		s.c.spring()
 	}
 	return s.inForce()
 }

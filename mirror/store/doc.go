@@ -97,7 +97,7 @@
 // A failed sync of the data or the intents breaks the store: the kernel may have
 // thrown away what it could not write and called it clean, so a later sync that
 // succeeds would be a lie. It refuses writes and syncs with ErrBroken from then on, and never
-// retries. Reads go on. The record "broken" says so to later processes, which refuse
+// retries, not even for those who asked while it ran. Reads go on. The record "broken" says so to later processes, which refuse
 // to open it.
 //
 // An intent that cannot be written, on a full disk, fails the write that needs it and

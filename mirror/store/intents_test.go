@@ -217,6 +217,47 @@ func TestGroupBehindAFailedSync(t *testing.T) {
 	}
 }
 
+// Those who ask for a sync while one runs share the next, or fail with the first.
+func TestConcurrentSyncs(t *testing.T) {
+	const callers = 20
+	for _, fails := range []bool{false, true} {
+		disk := memfs.New(1)
+		s := openIn(t, disk)
+		must(t, s.WriteAt(sector(1), 0))
+		reached, release := stall(disk, "sync", "data")
+		syncs := 0
+		inner := disk.Stall
+		disk.Stall = func(op, name string) {
+			if op == "sync" && filepath.Base(name) == "data" {
+				syncs++ // s.syncing is held
+			}
+			inner(op, name)
+		}
+		if fails {
+			disk.FailSync(1)
+		}
+		done := make(chan error, callers+1)
+		sync := func() { done <- s.Sync() }
+		go sync()
+		<-reached
+		for range callers {
+			go sync()
+		}
+		for s.asked.Load() < callers+1 {
+			runtime.Gosched()
+		}
+		close(release)
+		for range callers + 1 {
+			if err := <-done; errors.Is(err, ErrBroken) != fails {
+				t.Errorf("%v, when syncs fail: %v", err, fails)
+			}
+		}
+		if want := map[bool]int{false: 2, true: 1}[fails]; syncs != want {
+			t.Errorf("%d syncs, want %d", syncs, want)
+		}
+	}
+}
+
 // A bit that another write of the page, which nobody synced, put on the disk is not
 // durable by that.
 func TestBitWrittenByRetireIsSynced(t *testing.T) {

@@ -32,6 +32,10 @@ type Store struct {
 	broken atomic.Bool
 	blank  atomic.Bool // Meta.blank, for the hot path
 
+	asked   atomic.Uint64 // calls of Sync so far
+	syncing sync.Mutex    // held during a sync of the data; guards synced
+	synced  uint64        // calls of Sync that the last one covered
+
 	records sync.Mutex // orders writes of records
 
 	updates sync.Mutex // orders changes of meta; taken before records and metaMu
@@ -151,14 +155,23 @@ func (s *Store) inside(off, length int64) bool {
 }
 
 // Sync returns when everything written before the call is on stable storage.
-// Once it has failed it fails for ever.
+// Concurrent calls share one. Once it has failed it fails for ever, for those
+// that wait too: the kernel tells of a failure once, and the next sync succeeds.
 func (s *Store) Sync() error {
+	ticket := s.asked.Add(1)
+	s.syncing.Lock()
+	defer s.syncing.Unlock()
 	if s.broken.Load() {
 		return s.fail("sync", 0, s.size, ErrBroken)
 	}
+	if s.synced >= ticket {
+		return nil
+	}
+	covered := s.asked.Load()
 	if err := s.data.Sync(); err != nil {
 		return s.fail("sync", 0, s.size, s.breakDown(err))
 	}
+	s.synced = covered
 	return nil
 }
 

@@ -40,7 +40,7 @@ type Store interface {
 
 // Applier does what the frames of one connection ask for: it joins a [Follower]
 // to its store. Handle is for one goroutine, which hands over frames in their
-// order. Sync may run beside it, and so may the Handle of a durable ping: it
+// order. Sync may run beside it, and so may the answer to a durable ping: it
 // covers what came before it, and waits for the disk.
 type Applier struct {
 	store Store
@@ -89,19 +89,7 @@ const whyLearner = "it is being brought up to date, or was when that broke off"
 // Handle does one frame. An error ends the connection, and nothing more of it may
 // be handled. The payload is the caller's again when it returns.
 func (a *Applier) Handle(h *wire.Header, payload []byte) error {
-	if err := h.Check(payload); err != nil {
-		return err
-	}
-	a.mu.Lock()
-	err := a.replaced()
-	if err == nil {
-		err = a.follower.Accept(h)
-	}
-	if err == nil {
-		a.note(h)
-	}
-	a.mu.Unlock()
-	if err != nil {
+	if err := a.check(h, payload); err != nil {
 		return err
 	}
 	off, length := int64(h.Offset), int64(h.Length)
@@ -119,6 +107,23 @@ func (a *Applier) Handle(h *wire.Header, payload []byte) error {
 		return a.store.WriteAt(payload, off)
 	}
 	return a.handleOther(h, payload)
+}
+
+// check says whether a frame may be done now, and notes it if it may.
+func (a *Applier) check(h *wire.Header, payload []byte) error {
+	if err := h.Check(payload); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	err := a.replaced()
+	if err == nil {
+		err = a.follower.Accept(h)
+	}
+	if err == nil {
+		a.note(h)
+	}
+	return err
 }
 
 // replaced says that a newer connection took this one's place. The lock is held.
@@ -162,7 +167,7 @@ func (a *Applier) handleOther(h *wire.Header, payload []byte) error {
 	case wire.KindSum:
 		return a.digest(h)
 	case wire.KindPing:
-		return a.pong(h)
+		return a.pong(h, a.configurations())
 	case wire.KindConfigure:
 		return a.identify(func(f *Follower) error { return f.Configure(h) })
 	case wire.KindOrigin, wire.KindOrigins:
@@ -191,7 +196,10 @@ func (a *Applier) identify(change func(*Follower) error) error {
 	a.persisting.Lock()
 	defer a.persisting.Unlock()
 	a.mu.Lock()
-	err := change(a.follower)
+	err := a.replaced()
+	if err == nil {
+		err = change(a.follower)
+	}
 	id := a.follower.Identity()
 	a.mu.Unlock()
 	return errors.Join(err, Persist(a.store, id, whyLearner))
@@ -244,16 +252,23 @@ func (a *Applier) Sync() error {
 	return a.send(a.acknowledgement(), nil)
 }
 
+func (a *Applier) configurations() uint64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.follower.configurations
+}
+
 // pong answers a ping: at once, or when all before it is on stable storage, or
-// also when this copy is marked as a full one.
-func (a *Applier) pong(h *wire.Header) error {
+// also when this copy is marked as a full one: under the configuration in which
+// that was asked for, whose number is under.
+func (a *Applier) pong(h *wire.Header, under uint64) error {
 	if h.Flags&wire.Durable != 0 {
 		if err := a.store.Sync(); err != nil {
 			return err
 		}
 	}
 	if h.Flags&wire.Complete != 0 {
-		if err := a.identify(func(f *Follower) error { f.Finish(); return nil }); err != nil {
+		if err := a.identify(func(f *Follower) error { return f.Finish(under) }); err != nil {
 			return err
 		}
 	}

@@ -42,6 +42,8 @@ type Follower struct {
 	foreign    bool   // origins are of an earlier primary, whose ops a copy may undo
 	connection uint64 // counts those that were admitted
 
+	configurations uint64 // counts those that were told
+
 	// Of the connection.
 	epoch     uint64
 	part      uint64 // the write that waits for its next part, or 0
@@ -82,7 +84,7 @@ func (f *Follower) Admit(hello *wire.Hello, epoch uint64, now time.Duration) (wi
 	case hello.Size != uint64(f.size):
 		return wire.Welcome{}, fmt.Errorf("the volume has %d bytes, this replica's store %d; start both with the same --size", hello.Size, f.size)
 	case hello.Fresh && f.id.Volume == (wire.ID{}) && !f.blank:
-		return wire.Welcome{}, errors.New("it holds data and the primary's store is new: nothing was overwritten. If the replica is right, copy its file to the primary's --store; if it is to be emptied, remove its file")
+		return wire.Welcome{}, errors.New("it holds data and the primary's store is new: nothing was overwritten. If the replica is right, copy its file to the primary's --store; if it is to be emptied, remove its file, or start it with --overwrite")
 	}
 	known := f.id.Volume == hello.ID
 	if !known {
@@ -200,6 +202,7 @@ func (f *Follower) Configure(h *wire.Header) error {
 		return fmt.Errorf("%w (epoch %d, this replica has seen %d)", ErrFenced, h.Epoch, f.floor)
 	}
 	f.epoch, f.floor = h.Epoch, h.Epoch
+	f.configurations++
 	f.id.Epoch = max(f.id.Epoch, h.Epoch)
 	if h.Flags&wire.Learner != 0 {
 		f.id.Complete, f.id.Lossy = false, false
@@ -207,11 +210,16 @@ func (f *Follower) Configure(h *wire.Header) error {
 	return nil
 }
 
-// Finish notes that the primary made this copy a full one. The store must be
-// flushed before, and Identity made durable after.
-func (f *Follower) Finish() {
+// Finish notes that the primary made this copy a full one, if it did under the
+// configuration of that number. The store must be flushed before, and Identity made
+// durable after.
+func (f *Follower) Finish(under uint64) error {
+	if under != f.configurations {
+		return errReplaced
+	}
 	f.id.Complete, f.id.Lossy = true, false
 	f.recent.finish()
+	return nil
 }
 
 // Remember takes in one frame of the primary's Origins.

@@ -172,6 +172,10 @@ func (m *Machine) refresh() {
 		m.required |= m.proposal.InSync
 	}
 	m.required = m.required.Without(m.conf.Self)
+	if m.serving && !m.open && !m.active.yield {
+		m.active.giveWay(m.run)
+	}
+	m.active.yield = m.serving && !m.open
 }
 
 // reconsider proposes the configuration that should follow, if one should. One

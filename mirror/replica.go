@@ -17,6 +17,8 @@ import (
 type ReplicaConfig struct {
 	// Store is the replica's copy. It stays the caller's to close.
 	Store Store
+	// Overwrite lets a primary with a new store take a copy that holds something.
+	Overwrite bool
 	// Log gets one line for each primary that comes or goes. Default: none.
 	Log *slog.Logger
 }
@@ -42,7 +44,8 @@ type Replica struct {
 	mu       sync.Mutex
 	current  *session
 	follower *Follower
-	failed   error // the store's first failure to sync: nothing is accepted any more
+	said     string // why the last connection was refused
+	failed   error  // the store's first failure to sync: nothing is accepted any more
 }
 
 // NewReplica returns a replica that [Replica.Serve] will run.
@@ -53,7 +56,7 @@ func NewReplica(conf ReplicaConfig) *Replica {
 	return &Replica{
 		conf:     conf,
 		greeting: make(chan struct{}, maxGreeting),
-		follower: NewFollower(IdentityOf(conf.Store.Meta()), conf.Store.Size(), conf.Store.New(), now()),
+		follower: NewFollower(IdentityOf(conf.Store.Meta()), conf.Store.Size(), conf.Store.New() || conf.Overwrite, now()),
 	}
 }
 
@@ -113,7 +116,7 @@ func (r *Replica) serve(ctx context.Context, conn net.Conn) {
 	s, err := r.greet(conn)
 	<-r.greeting
 	if err != nil {
-		log.Warn("refused a connection", "err", err)
+		r.refused(log, err)
 		return
 	}
 	log.Info("primary connected", "session", s.hello.Session, "volume", s.hello.Volume, "epoch", s.epoch)
@@ -121,6 +124,17 @@ func (r *Replica) serve(ctx context.Context, conn net.Conn) {
 	r.leave(s)
 	if ctx.Err() == nil {
 		log.Warn("primary is gone", "session", s.hello.Session, "err", err)
+	}
+}
+
+// refused logs why, unless that was the last thing said: a primary asks again and again.
+func (r *Replica) refused(log *slog.Logger, err error) {
+	r.mu.Lock()
+	again := r.said == err.Error()
+	r.said = err.Error()
+	r.mu.Unlock()
+	if !again {
+		log.Warn("refused a connection", "err", err)
 	}
 }
 

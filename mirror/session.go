@@ -27,7 +27,7 @@ type session struct {
 	applier *Applier
 	over    chan struct{} // closed when nothing of this session can be applied any more
 
-	durable chan wire.Header // pings that wait for the disk
+	durable chan durablePing // those that wait for the disk
 	wake    chan struct{}    // capacity 1: a sync is wanted
 
 	mu   sync.Mutex // acks must not overtake each other while they are sent
@@ -38,6 +38,11 @@ type session struct {
 // bufferSize is the receive buffer's: it holds the largest frame, and as much
 // again, so that what is left of a frame rarely has to be moved.
 const bufferSize = 2 * (wire.HeaderSize + wire.MaxPayload)
+
+type durablePing struct {
+	header wire.Header
+	under  uint64 // the configuration's number
+}
 
 // maxDurablePings bounds the durable pings that wait; a primary has one under way.
 const maxDurablePings = 8
@@ -50,7 +55,7 @@ func newSession(r *Replica, conn net.Conn, epoch uint64) (*session, error) {
 	s := &session{
 		replica: r, conn: conn, sock: sock, epoch: epoch,
 		over:    make(chan struct{}),
-		durable: make(chan wire.Header, maxDurablePings),
+		durable: make(chan durablePing, maxDurablePings),
 		wake:    make(chan struct{}, 1),
 		out:     make([]byte, wire.HeaderSize, wire.HeaderSize+maxText),
 	}
@@ -141,8 +146,11 @@ func (s *session) handle(h *wire.Header, payload []byte) error {
 	if h.Kind != wire.KindPing || h.Flags&wire.Durable == 0 {
 		return s.applier.Handle(h, payload)
 	}
+	if err := s.applier.check(h, payload); err != nil {
+		return err
+	}
 	select {
-	case s.durable <- *h:
+	case s.durable <- durablePing{*h, s.applier.configurations()}:
 		return nil
 	default:
 		return errors.New("too many durable pings at once")
@@ -165,8 +173,8 @@ func (s *session) syncs() {
 
 // pings answers the pings that wait for the disk.
 func (s *session) pings() {
-	for h := range s.durable {
-		if err := s.applier.Handle(&h, nil); err != nil {
+	for p := range s.durable {
+		if err := s.applier.pong(&p.header, p.under); err != nil {
 			s.report(err)
 			s.conn.Close()
 		}

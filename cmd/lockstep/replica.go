@@ -14,12 +14,13 @@ import (
 )
 
 type replicaCmd struct {
-	Store  string        `required:"" placeholder:"FILE" help:"This replica's copy of the volume. Created, sparse, if it is not there."`
-	Size   byteSize      `required:"" help:"The volume's size, the same at every site: 1GiB, 512MiB."`
-	Meta   string        `placeholder:"DIR" help:"Where the metadata of --store is. Default: FILE.lockstep; to be given for a block device."`
-	Direct bool          `help:"Bypass the page cache (O_DIRECT)."`
-	Listen string        `required:"" placeholder:"HOST:PORT" help:"Where the primary connects to."`
-	Poll   time.Duration `default:"0s" help:"Spin this long for the next frame before sleeping; 100us suits sites that are microseconds apart."`
+	Store     string        `required:"" placeholder:"FILE" help:"This replica's copy of the volume. Created, sparse, if it is not there."`
+	Size      byteSize      `required:"" help:"The volume's size, the same at every site: 1GiB, 512MiB."`
+	Meta      string        `placeholder:"DIR" help:"Where the metadata of --store is. Default: FILE.lockstep; to be given for a block device."`
+	Direct    bool          `help:"Bypass the page cache (O_DIRECT)."`
+	Overwrite bool          `help:"Let a primary whose store is new take this copy, although it holds something: for a block device that was used before."`
+	Listen    string        `required:"" placeholder:"HOST:PORT" help:"Where the primary connects to."`
+	Poll      time.Duration `default:"0s" help:"Spin this long for the next frame before sleeping; 100us suits sites that are microseconds apart."`
 }
 
 // Help is shown by lockstep replica --help.
@@ -53,7 +54,7 @@ func (c *replicaCmd) Run(ctx context.Context) error {
 		ln = busypoll.Listener{Listener: ln, Limit: c.Poll}
 	}
 	log.Info("replica is listening", "addr", ln.Addr().String(), "store", c.Store, "size", c.Size)
-	r := mirror.NewReplica(mirror.ReplicaConfig{Store: st, Log: log})
+	r := mirror.NewReplica(mirror.ReplicaConfig{Store: st, Overwrite: c.Overwrite, Log: log})
 	if err := r.Serve(ctx, ln); err != nil {
 		return err
 	}

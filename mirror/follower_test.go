@@ -41,6 +41,14 @@ func admit(t *testing.T, f *Follower, session wire.ID, epoch uint64) wire.Welcom
 	return w
 }
 
+// finishFollower ends what the primary does to make f a full copy.
+func finishFollower(t *testing.T, f *Follower) {
+	t.Helper()
+	if err := f.Finish(f.configurations); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestFollowerAdmits(t *testing.T) {
 	full := Identity{Volume: volumeA, Replica: wire.ID{7}, Epoch: 5, Complete: true}
 	lossy := Identity{Volume: volumeA, Epoch: 5, Lossy: true}
@@ -187,7 +195,10 @@ func TestFollowerIsALearnerUntilItsFinish(t *testing.T) {
 	if id := f.Identity(); id.Complete || id.Lossy || id.Epoch != 6 {
 		t.Errorf("a learner under epoch 6 is %+v", id)
 	}
-	if f.Finish(); !f.Identity().Complete {
+	if err := f.Finish(f.configurations - 1); err == nil || f.Identity().Complete {
+		t.Errorf("a finish from before it was made a learner counts: %+v, %v", f.Identity(), err)
+	}
+	if finishFollower(t, f); !f.Identity().Complete {
 		t.Errorf("finished, and still %+v", f.Identity())
 	}
 }
@@ -238,7 +249,7 @@ func TestFollowerSaysWhatMayDiffer(t *testing.T) {
 	if s := f.State(intents); s.Intents != intents || s.Written != nil {
 		t.Errorf("a new run says %+v", s)
 	}
-	f.Finish()
+	finishFollower(t, f)
 	write := func(seq, watermark uint64, off int64) {
 		h := &wire.Header{Kind: wire.KindWrite, Seq: seq, Watermark: watermark, Offset: uint64(off), Length: 4096}
 		f.Writing(h)
@@ -260,7 +271,7 @@ func TestFollowerSaysWhatMayDiffer(t *testing.T) {
 	check("under the next primary", Range{8192, 4096}, Range{65536, 4096})
 	f.Copying(&wire.Header{Kind: wire.KindCopy, Length: 4096})
 	check("with a copy of it", Range{8192, 4096}, Range{65536, 4096}, Range{0, 4096})
-	f.Finish()
+	finishFollower(t, f)
 	check("after all were made to agree")
 }
 

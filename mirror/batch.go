@@ -57,7 +57,7 @@ func (v *Volume) do(b *batch, a Action) {
 	case ActCompare:
 		v.links[a.Replica].compare(a.Copy)
 	case ActRechecked:
-		a.Copy.checked <- struct{}{} // has room for it
+		a.Copy.checked()
 	case ActStop:
 		v.cause = a.Err
 		close(v.ended)

@@ -29,7 +29,7 @@ type Copy struct {
 	Rest    int64 // bytes at the range's end that were not compared
 	Err     error // Recheck: why it could not be done
 
-	checked chan struct{} // of who asked for a Recheck; it has room for one
+	Tag any // the caller's own
 
 	place   *Op   // among the ops: after the writes that it must see
 	held    []*Op // writes that came since

@@ -70,10 +70,10 @@ func (l *link) goOn(p *Peer, c *Comparison, answered bool) {
 	case c.Copy.verifies():
 		if err != nil || !more {
 			c.Copy.Err = err
-			c.Copy.checked <- struct{}{}
+			c.Copy.checked()
 		} else if !l.ask(p, c, h) {
 			c.Copy.Err = errNotInSync
-			c.Copy.checked <- struct{}{}
+			c.Copy.checked()
 		}
 	case err != nil || !more:
 		c.Copy.Cost = 0 // paced piece by piece
@@ -100,7 +100,7 @@ func (l *link) ask(p *Peer, c *Comparison, h wire.Header) bool {
 }
 
 // verifies says whether c compares for a verification: the machine knows nothing of it.
-func (c *Copy) verifies() bool { return c.Kind == Compare && c.checked != nil }
+func (c *Copy) verifies() bool { return c.Kind == Compare && c.Tag != nil }
 
 // giveUp ends the comparisons of verifications that wait for a connection that is
 // over. The volume's lock is held.
@@ -108,7 +108,7 @@ func (l *link) giveUp(p *Peer) {
 	for _, r := range p.pending {
 		if r.compare != nil && r.compare.Copy.verifies() {
 			r.compare.Copy.Err = errNotInSync
-			r.compare.Copy.checked <- struct{}{}
+			r.compare.Copy.checked()
 		}
 	}
 }

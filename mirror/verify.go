@@ -31,7 +31,7 @@ func (l *link) verify(ctx context.Context, r *VerifyResult, repair bool, progres
 	l.v.verifying.Add(size)
 	defer func() { l.v.verifying.Add(p.Done - size) }()
 	for off := int64(0); off < size; {
-		c := &Copy{Kind: Compare, Replica: l.id, Range: Range{off, min(maxCompare, size-off)}, checked: make(chan struct{}, 1)}
+		c := &Copy{Kind: Compare, Replica: l.id, Range: Range{off, min(maxCompare, size-off)}, Tag: make(chan struct{}, 1)}
 		if err := l.look(ctx, c); err != nil {
 			return err
 		}
@@ -71,7 +71,7 @@ func (l *link) look(ctx context.Context, c *Copy) error {
 // and returns how many bytes really did.
 func (l *link) recheck(ctx context.Context, r *VerifyResult, d Range, repair bool) (differing int64, err error) {
 	for off := d.Off; off < d.end(); off += maxCopy {
-		c := &Copy{Kind: Recheck, Replica: l.id, Range: Range{off, min(maxCopy, d.end()-off)}, Repair: repair, checked: make(chan struct{}, 1)}
+		c := &Copy{Kind: Recheck, Replica: l.id, Range: Range{off, min(maxCopy, d.end()-off)}, Repair: repair, Tag: make(chan struct{}, 1)}
 		if !l.v.tellUnlessClosed(Event{Kind: EvRecheck, Copy: c}) {
 			return differing, ErrClosed
 		}
@@ -88,10 +88,13 @@ func (l *link) recheck(ctx context.Context, r *VerifyResult, d Range, repair boo
 	return differing, nil
 }
 
+// checked tells who waits for c, which has room for that.
+func (c *Copy) checked() { c.Tag.(chan struct{}) <- struct{}{} }
+
 // await waits until c was checked.
 func (l *link) await(ctx context.Context, c *Copy) error {
 	select {
-	case <-c.checked:
+	case <-c.Tag.(chan struct{}):
 		return c.Err
 	case <-l.v.ctx.Done():
 		return ErrClosed

@@ -94,7 +94,7 @@ func (m *Map) Has(off, length int64) bool {
 }
 
 // Next returns the first run of blocks in the set, from the block that holds
-// off on, cut to max bytes, which must be at least a block, and to the volume's
+// off on, cut to max bytes, but never below a block, and to the volume's
 // size. A run begins and ends at a multiple of the block or at the volume's end,
 // so Remove of a run removes it. ok is false if there is none.
 func (m *Map) Next(off, max int64) (start, length int64, ok bool) {
@@ -107,6 +107,9 @@ func (m *Map) Next(off, max int64) (start, length int64, ok bool) {
 		return 0, 0, false
 	}
 	limit := m.blocks
+	if max < m.block {
+		max = m.block // a volume smaller than a block: its run is the volume
+	}
 	if most := max / m.block; most < limit-from {
 		limit = from + most
 	}

@@ -324,3 +324,17 @@ func BenchmarkNextOfEmpty1TiB(b *testing.B) {
 		m.Next(0, 1<<20)
 	}
 }
+
+// A volume smaller than a block has one run, which is the whole of it.
+func TestVolumeSmallerThanABlock(t *testing.T) {
+	m := New(1<<20, 4<<20)
+	m.Add(4096, 512)
+	if start, n, ok := m.Next(0, m.Size()); start != 0 || n != 1<<20 || !ok {
+		t.Errorf("run %d+%d, %v", start, n, ok)
+	}
+	o := New(1<<20, 4<<10)
+	o.Union(m)
+	if o.Bytes() != 1<<20 {
+		t.Errorf("%d bytes", o.Bytes())
+	}
+}

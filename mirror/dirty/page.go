@@ -127,6 +127,11 @@ func (m *Map) removeIn(i, from, to int) {
 	if p == nil {
 		return
 	}
+	if to-from == PageBits {
+		m.put(i, new(page))
+		m.changed[i] = true
+		return
+	}
 	if p == full {
 		own := *full
 		p = &own

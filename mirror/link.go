@@ -241,24 +241,27 @@ func (l *link) set(p *Peer, out *outbox) {
 // heartbeats keeps bytes in flight, so that a path or a replica that is dead is
 // noticed when no writes flow.
 func (l *link) heartbeats(ctx context.Context, end func(error)) {
-	every := l.v.conf.Timeout / 3
-	tick := time.NewTicker(every)
+	tick := time.NewTicker(l.v.conf.Timeout / 3)
 	defer tick.Stop()
 	for {
+		if silent := time.Since(started) - time.Duration(l.heard.Load()); silent > 2*l.v.conf.Timeout {
+			end(fmt.Errorf("nothing was heard of it for %v", silent.Round(time.Millisecond)))
+			return
+		}
+		l.beat()
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		if silent := time.Since(started) - time.Duration(l.heard.Load()); silent > 2*l.v.conf.Timeout {
-			end(fmt.Errorf("nothing was heard of it for %v", silent.Round(time.Millisecond)))
-			return
-		}
-		l.v.mu.Lock()
-		if l.out != nil {
-			l.out.put(l.peer.heartbeat(now()))
-		}
-		l.v.mu.Unlock()
-		l.kick()
 	}
+}
+
+func (l *link) beat() {
+	l.v.mu.Lock()
+	if l.out != nil {
+		l.out.put(l.peer.heartbeat(now()))
+	}
+	l.v.mu.Unlock()
+	l.kick()
 }

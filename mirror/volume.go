@@ -241,7 +241,7 @@ func (v *Volume) budget() int64 {
 	budget := v.pace.tick(t, left, since)
 	v.resting.Store(budget == 0)
 	if budget > 0 {
-		v.allowed.Store(budget * int64(time.Second/tickInterval))
+		v.allowed.Store(min(budget*int64(time.Second/tickInterval), v.pace.conf.Ceiling))
 	}
 	return budget
 }

@@ -1,6 +1,11 @@
 package sim
 
-import "time"
+import (
+	"errors"
+	"time"
+
+	"lockstep/mirror/store/memfs"
+)
 
 // ambushTime is how long after a change of the configuration an ambush comes at the
 // latest: what follows from a change mostly takes less.
@@ -53,6 +58,9 @@ func (f *fault) begin(c *cluster) {
 		c.after(f.lasts, n.start)
 	case faultPower:
 		n.losePower()
+		c.after(f.lasts, n.start)
+	case faultMidway:
+		n.crashAmid(1 + int(f.lasts/time.Millisecond)%50)
 		c.after(f.lasts, n.start)
 	case faultBlackout:
 		for i, n := range c.nodes {
@@ -127,6 +135,28 @@ func (n *node) mend() {
 		n.newDisk()
 		n.start()
 	}
+}
+
+// crashAmid ends the node at one of its next changes to its disk.
+func (n *node) crashAmid(ops int) {
+	n.disk.CrashAt(ops)
+	n.doomed = true
+}
+
+// meetDoom ends a node whose disk stopped while it was at work: what it made of the
+// errors after that reaches others only as such.
+func (n *node) meetDoom() {
+	if !n.doomed || !errors.Is(n.disk.MkdirAll("/", 0), memfs.ErrCrashed) {
+		return
+	}
+	n.trace("ends amid a change to its disk")
+	n.doomed = false
+	if n.rand.IntN(2) == 0 {
+		n.losePower()
+	} else {
+		n.kill()
+	}
+	n.c.after(n.between(0, 2*time.Second), n.start)
 }
 
 // dispensable says whether this copy can be lost without the loss of the volume:

@@ -25,6 +25,7 @@ type node struct {
 	up     bool
 	paused bool
 	broken bool     // its disk; the process does not start
+	doomed bool     // its disk stops at one of the next changes
 	life   int      // of the process; timers of an earlier one do nothing
 	late   []func() // what is to be done when the pause is over
 
@@ -62,6 +63,7 @@ func (n *node) run(do func()) {
 		n.late = append(n.late, do)
 	default:
 		do()
+		n.meetDoom()
 	}
 }
 
@@ -92,9 +94,13 @@ func (n *node) newDisk() {
 
 // start starts the process. It does not come up on a broken store.
 func (n *node) start() {
-	if n.up {
-		return
+	if !n.up {
+		n.boot()
+		n.meetDoom()
 	}
+}
+
+func (n *node) boot() {
 	s, err := store.Open(store.Options{
 		Path: "/volume", Size: volumeSize, Region: regionSize, Block: blockSize, FS: n.disk,
 		BootID: func() ([16]byte, error) { return n.identity('b', n.boots), nil },
@@ -103,7 +109,6 @@ func (n *node) start() {
 	if err != nil {
 		n.trace("does not start: %v", err)
 		if n.broken = errors.Is(err, store.ErrBroken); !n.broken {
-			n.disk.Kill()
 			n.c.after(time.Second, n.start)
 		}
 		return
@@ -132,9 +137,8 @@ func (n *node) beFollower() {
 
 // kill ends the process: the page cache stays, and who is connected hears of it.
 func (n *node) kill() {
-	if n.down((*end).close) {
-		n.disk.Kill()
-	}
+	n.down((*end).close)
+	n.disk.Kill()
 }
 
 // losePower ends it without a word, and with the page cache.
@@ -151,9 +155,11 @@ func (n *node) fail(err error) {
 	n.c.after(time.Second, n.start)
 }
 
-func (n *node) down(end func(*end)) bool {
+func (n *node) down(end func(*end)) {
+	n.doomed = false
+	n.disk.CrashAt(0)
 	if !n.up {
-		return false
+		return
 	}
 	if n.lead != nil {
 		n.lead.interrupt(end)
@@ -165,7 +171,6 @@ func (n *node) down(end func(*end)) bool {
 	n.sessions, n.current, n.lead, n.late = nil, nil, nil, nil
 	n.up, n.paused, n.taking, n.store = false, false, false, nil
 	n.life++
-	return true
 }
 
 func (n *node) pause() { n.paused = n.up }
@@ -186,6 +191,7 @@ func (n *node) resume() {
 			return
 		}
 		do()
+		n.meetDoom()
 	}
 }
 

@@ -20,6 +20,7 @@ const (
 	faultKill                       // its process ends
 	faultPower                      // it loses power
 	faultBlackout                   // all nodes lose power
+	faultMidway                     // it loses power, or its process ends, amid what its disk is doing
 	faultStall                      // syncs and writes take long
 	faultFull                       // its disk is full
 	faultSync                       // a sync fails: the disk is replaced
@@ -29,7 +30,7 @@ const (
 
 var faultNames = [...]string{
 	faultCut: "cut", faultOneWay: "one-way cut", faultIsolate: "isolation", faultPartition: "partition", faultSlow: "slow link", faultCorrupt: "corruption",
-	faultPause: "pause", faultKill: "kill", faultPower: "power cut", faultBlackout: "blackout", faultStall: "stall",
+	faultPause: "pause", faultKill: "kill", faultPower: "power cut", faultBlackout: "blackout", faultMidway: "crash amid disk operation", faultStall: "stall",
 	faultFull: "full disk", faultSync: "failed sync", faultDisk: "new disk",
 }
 
@@ -38,7 +39,7 @@ func (k faultKind) String() string { return faultNames[k] }
 // weights say how often each kind is drawn.
 var weights = [faultKinds]int{
 	faultCut: 8, faultOneWay: 6, faultIsolate: 6, faultPartition: 6, faultSlow: 5, faultCorrupt: 6, faultPause: 9, faultKill: 10, faultPower: 9,
-	faultBlackout: 3, faultStall: 6, faultFull: 4, faultSync: 4, faultDisk: 4,
+	faultBlackout: 2, faultMidway: 9, faultStall: 6, faultFull: 4, faultSync: 4, faultDisk: 4,
 }
 
 // thePrimary is the node that is primary when the fault begins.
@@ -98,7 +99,9 @@ func drawFault(r *rand.Rand, members int) fault {
 	if r.IntN(3) == 0 {
 		f.a = thePrimary
 	}
-	f.ambush = r.IntN(4) == 0
+	if f.ambush = r.IntN(4) == 0; f.ambush && r.IntN(6) == 0 {
+		f.kind = faultBlackout
+	}
 	f.lasts = time.Duration(float64(100*time.Millisecond) * float64(uint64(1)<<r.IntN(7)) * (1 + r.Float64()))
 	return f
 }

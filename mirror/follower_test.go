@@ -273,6 +273,12 @@ func TestFollowerSaysWhatMayDiffer(t *testing.T) {
 	check("with a copy of it", Range{8192, 4096}, Range{65536, 4096}, Range{0, 4096})
 	finishFollower(t, f)
 	check("after all were made to agree")
+	// A copy may hold writes that others lack, until the watermark passes them.
+	f.Copying(&wire.Header{Kind: wire.KindCopy, Seq: 2, Offset: 4096, Length: 4096})
+	finishFollower(t, f)
+	check("with a copy that may hold write 2", Range{4096, 4096})
+	write(2, 2, 0)
+	check("when that is committed")
 }
 
 // TestFollowerForgetsOriginsThatACopyMayUndo: what it remembers of retries must be of

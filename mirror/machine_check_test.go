@@ -111,7 +111,7 @@ func (w *modelWorld) heal() {
 		} else {
 			w.connect()
 		}
-		if w.check(); w.broken != nil || w.well() {
+		if w.check(); w.broken != nil || w.well() || len(w.full()) == 0 {
 			return
 		}
 	}
@@ -134,7 +134,7 @@ func (w *modelWorld) well() bool {
 		return false
 	}
 	for _, id := range r.m.others {
-		if c := r.conns[id]; c == nil || len(c.toDisk) > 0 || !r.m.OutOfSync(id).Empty() {
+		if c := r.conns[id]; c == nil || !c.open || len(c.toDisk) > 0 || !r.m.OutOfSync(id).Empty() {
 			return false
 		}
 		if d := w.disks[id]; d.data != r.self.data {

@@ -40,6 +40,7 @@ type modelDisk struct {
 	conn            *modelConn  // its primary's
 	last            *modelReign // wrote last
 	applied, synced uint64
+	wanted          uint64 // is to be synced up to here
 }
 
 // modelReign is a primary: its machine and what that waits for.
@@ -303,8 +304,7 @@ func (c *modelConn) cut() {
 	}
 }
 
-// receive is an op on the other side: applied in order, acknowledged, and synced at once
-// if it must be.
+// receive is an op on the other side: applied in order and acknowledged.
 func (c *modelConn) receive(op *Op, seq, number, watermark uint64) {
 	d := c.d
 	if op.modifies() {
@@ -314,9 +314,19 @@ func (c *modelConn) receive(op *Op, seq, number, watermark uint64) {
 	d.recent.trim(watermark)
 	d.applied = seq
 	if op.Kind == Flush || op.FUA {
-		d.durable, d.synced = d.data, seq
+		d.wanted = seq
 	}
-	c.answer(Event{Kind: EvAcked, Replica: d.id, Applied: d.applied, Durable: d.synced})
+	c.acknowledge()
+}
+
+// sync makes durable what is there when it ends.
+func (c *modelConn) sync() {
+	c.d.durable, c.d.synced, c.d.wanted = c.d.data, c.d.applied, 0
+	c.acknowledge()
+}
+
+func (c *modelConn) acknowledge() {
+	c.answer(Event{Kind: EvAcked, Replica: c.d.id, Applied: c.d.applied, Durable: c.d.synced})
 }
 
 func (c *modelConn) configure(a Action) {

@@ -15,17 +15,33 @@ const checkpointInterval = 15 * time.Second
 func (v *Volume) checkpoints() {
 	tick := time.NewTicker(checkpointInterval)
 	defer tick.Stop()
+	var done uint64 // LastSeq after the last one
 	for number := uint64(1); ; number++ {
 		select {
 		case <-v.ctx.Done():
 			return
 		case <-tick.C:
+			if v.lastSeq() == done && !v.resyncing.Load() { // a disk that is idle may sleep
+				continue
+			}
 		case <-v.saved:
 		}
-		if err := v.checkpoint(v.ctx, number); err != nil && v.ctx.Err() == nil {
-			v.conf.Log.Warn("checkpoint", "err", err)
+		switch err := v.checkpoint(v.ctx, number); {
+		case err == nil:
+		case errors.Is(err, errNotReady) || v.ctx.Err() != nil:
+			continue
+		default:
+			v.conf.Log.Warn("checkpoint: after a crash more will be compared", "err", err)
+			continue
 		}
+		done = v.lastSeq()
 	}
+}
+
+func (v *Volume) lastSeq() uint64 {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.machine.LastSeq()
 }
 
 // checkpointNow makes the next checkpoint come at once.
@@ -43,7 +59,7 @@ func (v *Volume) checkpointNow() {
 func (v *Volume) checkpoint(ctx context.Context, number uint64) error {
 	generation, last := v.begin(number)
 	if err := v.completed(ctx, last); err != nil {
-		return nil // the volume waits for a replica: nothing can be given up
+		return err
 	}
 	if err := v.Flush(ctx); err != nil {
 		return err
@@ -142,7 +158,10 @@ func (v *Volume) Settle(ctx context.Context) error {
 	if err := v.Flush(ctx); err != nil {
 		return err
 	}
-	return v.checkpoint(ctx, finalCheckpoint)
+	if err := v.checkpoint(ctx, finalCheckpoint); !errors.Is(err, errNotReady) {
+		return err
+	}
+	return nil // what is durable is; a replica that is lost is compared where it may differ
 }
 
 // finalCheckpoint is the number of the last checkpoint: one that no other has.

@@ -24,7 +24,8 @@ import (
 //	promote epoch=N in-sync=(..) [own=lossy|stale] [written=(..)] [intents=(..)]
 //	        [before=(..)] [out-of-sync=(ID:OFF+LEN,..)] [forgetful]
 //	committed epoch=N [primary=ID] in-sync=(..)
-//	up ID [lossy|stale] [unknown] [written=(OFF+LEN,..)] [intents=(..)]
+//	up ID [lossy|stale] [unknown]     unknown: another disk than the one on record
+//	      [written=(OFF+LEN,..)] [intents=(..)]
 //	down ID
 //	read|write|zero NAME off=N len=N [fua] [from=SESSION:NUMBER] [lowest=N] [retry]
 //	flush NAME
@@ -222,7 +223,7 @@ func (s *script) promotion(t *testing.T, d *datadriven.TestData) *Promotion {
 
 func (s *script) stateArg(t *testing.T, d *datadriven.TestData) *ReplicaState {
 	return &ReplicaState{
-		Complete: !d.HasArg("lossy") && !d.HasArg("stale") && !d.HasArg("unknown"),
+		Complete: !d.HasArg("lossy") && !d.HasArg("stale"),
 		Lossy:    d.HasArg("lossy"),
 		Known:    !d.HasArg("unknown"),
 		Written:  rangesArg(t, d, "written"),

@@ -29,7 +29,7 @@ func (r *modelReign) complete(op *Op) {
 	default:
 		for b := op.Off / modelBlock; b < op.end()/modelBlock; b++ {
 			w.done[b] = max(w.done[b], r.number(op))
-			if op.FUA {
+			if op.core.durable {
 				w.hard[b] = max(w.hard[b], r.number(op))
 			}
 		}
@@ -94,8 +94,8 @@ func (w *modelWorld) check() {
 // served checks that a promotion is over only when who is in sync agrees.
 func (w *modelWorld) served(r *modelReign) {
 	w.logf("reign %d serves", r.no)
-	for _, d := range w.disks {
-		if r.m.Configuration().InSync.Has(d.id) && r.m.Configuration() == w.service && d.data != r.self.data {
+	for _, d := range w.full() {
+		if r.m.Configuration() == w.service && d.data != r.self.data {
 			w.fail("reign %d serves and %d differs: %x and %x", r.no, d.id, d.data, r.self.data)
 		}
 	}

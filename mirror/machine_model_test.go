@@ -74,6 +74,7 @@ type modelConn struct {
 }
 
 type modelWorld struct {
+	conf      MachineConfig
 	rng       *rand.Rand
 	now       time.Duration
 	service   Configuration
@@ -92,6 +93,9 @@ type modelWorld struct {
 
 func newModelWorld(seed uint64) *modelWorld {
 	w := &modelWorld{rng: rand.New(rand.NewPCG(seed, 1)), service: Configuration{Epoch: 1, InSync: SetOf(0, 1, 2)}}
+	w.conf = MachineConfig{Members: SetOf(0, 1, 2), LossTimeout: modelLoss, Lease: modelLease,
+		Suspend: w.rng.IntN(4) == 0, Durable: w.rng.IntN(4) == 0,
+		Size: modelBlocks * modelBlock, Block: modelBlock, Region: 2 * modelBlock}
 	for i := range w.disks {
 		w.disks[i] = &modelDisk{id: ReplicaID(i), complete: true, serial: 1, intents: dirty.New(modelBlocks*modelBlock, 2*modelBlock)}
 		w.recorded[i] = 1
@@ -114,8 +118,8 @@ func (w *modelWorld) fail(format string, args ...any) {
 // reign makes d primary under the configuration in force, which followed before.
 func (w *modelWorld) reign(d *modelDisk, before Configuration) {
 	w.no++
-	conf := MachineConfig{Self: d.id, Members: SetOf(0, 1, 2), LossTimeout: modelLoss, Lease: modelLease,
-		Size: modelBlocks * modelBlock, Block: modelBlock, Region: 2 * modelBlock}
+	conf := w.conf
+	conf.Self = d.id
 	r := &modelReign{w: w, no: w.no, self: d, m: NewMachine(conf), pending: map[*Op]*modelOp{}}
 	w.reigns = append(w.reigns, r)
 	w.elected = w.service.Epoch
@@ -173,7 +177,11 @@ func (r *modelReign) do(a Action) {
 	case ActStop:
 		r.w.logf("reign %d stops: %v", r.no, a.Err)
 		r.end()
-	case ActRechecked, ActOrigins:
+	case ActRechecked:
+		if a.Copy.Err == nil && len(a.Copy.Differs) > 0 {
+			r.w.fail("reign %d: %d in sync differs at %v", r.no, a.Replica, a.Copy.Differs)
+		}
+	case ActOrigins:
 	default:
 		r.send(a)
 	}
@@ -195,7 +203,7 @@ func (r *modelReign) send(a Action) {
 		c.toReplica(func() { c.receive(&op, seq, number, mark) })
 	case ActSendFlush:
 		seq := a.Op.Seq()
-		c.toReplica(func() { c.receive(&Op{Kind: Flush}, seq, 0, 0) })
+		c.toReplica(func() { c.receive(&Op{Kind: Flush, core: opState{durable: true}}, seq, 0, 0) })
 	case ActConfigure:
 		c.toReplica(func() { c.configure(a) })
 	case ActCopy:
@@ -313,7 +321,7 @@ func (c *modelConn) receive(op *Op, seq, number, watermark uint64) {
 	}
 	d.recent.trim(watermark)
 	d.applied = seq
-	if op.Kind == Flush || op.FUA {
+	if op.core.durable {
 		d.wanted = seq
 	}
 	c.acknowledge()

@@ -41,6 +41,7 @@ func TestMachineAtRandom(t *testing.T) {
 			helpless++
 		}
 	}
+	t.Logf("%d volumes completed %d ops; %d need an operator", *modelSeeds, ops, helpless)
 	if ops < 100**modelSeeds || helpless > 1+*modelSeeds/100 {
 		t.Errorf("%d ops were completed and %d volumes need an operator: it tests little", ops, helpless)
 	}
@@ -79,6 +80,8 @@ func (w *modelWorld) happen(faults bool) {
 		w.takeOver()
 	case n < 985:
 		w.decide()
+	case n < 988:
+		w.verify()
 	case faults:
 		w.fault()
 	}
@@ -100,6 +103,16 @@ func (w *modelWorld) submit() {
 	op.FUA = op.FUA && op.modifies()
 	r.pending[op] = &modelOp{op: op, begun: w.done}
 	r.step(Event{Kind: EvSubmit, Op: op})
+}
+
+// verify compares a region of a replica that is in sync: it must not differ.
+func (w *modelWorld) verify() {
+	for _, r := range w.reigns {
+		c := &Copy{Kind: Recheck, Replica: ReplicaID(w.rng.IntN(modelMembers)), Repair: w.rng.IntN(2) == 0}
+		if c.Off, c.Len = 2*w.rng.Int64N(modelBlocks/2)*modelBlock, 2*modelBlock; c.Replica != r.self.id {
+			r.step(Event{Kind: EvRecheck, Copy: c})
+		}
+	}
 }
 
 // progress ends one piece of what is under way.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"lockstep/mirror/dirty"
+	"lockstep/mirror/internal/sabotage"
 	"lockstep/mirror/wire"
 )
 
@@ -79,7 +80,7 @@ func (f *Follower) Admit(hello *wire.Hello, epoch uint64, now time.Duration) (wi
 	switch {
 	case f.id.Volume != (wire.ID{}) && f.id.Volume != hello.ID:
 		return wire.Welcome{}, fmt.Errorf("%w (%v, not %v): is the address right? To use it for this one, remove its store first", ErrWrongVolume, f.id.Volume, hello.ID)
-	case epoch < f.floor:
+	case epoch < f.floor && !sabotage.On("fence"):
 		return wire.Welcome{}, fmt.Errorf("%w (epoch %d, this replica has seen %d)", ErrFenced, epoch, f.floor)
 	case hello.Size != uint64(f.size):
 		return wire.Welcome{}, fmt.Errorf("the volume has %d bytes, this replica's store %d; start both with the same --size", hello.Size, f.size)
@@ -118,6 +119,9 @@ func (f *Follower) State(intents *dirty.Map) ReplicaState {
 		s.Written = written
 	} else {
 		s.Intents = intents
+		if sabotage.On("intents") {
+			s.Intents = dirty.New(f.size, intents.Block())
+		}
 	}
 	return s
 }
@@ -129,7 +133,7 @@ func (f *Follower) Origins() Origins { return f.origins.Clone() }
 // the connection.
 func (f *Follower) Accept(h *wire.Header) error {
 	switch {
-	case f.floor > f.epoch && h.Epoch < f.floor && h.Kind != wire.KindConfigure:
+	case f.floor > f.epoch && h.Epoch < f.floor && h.Kind != wire.KindConfigure && !sabotage.On("fence"):
 		return fmt.Errorf("%w (epoch %d, this replica has seen %d)", ErrFenced, h.Epoch, f.floor)
 	case h.Epoch > f.epoch && h.Kind != wire.KindConfigure:
 		return fmt.Errorf("%w: %v frame of epoch %d in a session of epoch %d", wire.ErrCorrupt, h.Kind, h.Epoch, f.epoch)
@@ -198,7 +202,7 @@ func (f *Follower) Acknowledgement() (applied, durable uint64) { return f.applie
 // Configure takes in the epoch of h and whether this copy is a learner under it.
 // Identity must be made durable before the next frame is done.
 func (f *Follower) Configure(h *wire.Header) error {
-	if h.Epoch < f.floor {
+	if h.Epoch < f.floor && !sabotage.On("fence") {
 		return fmt.Errorf("%w (epoch %d, this replica has seen %d)", ErrFenced, h.Epoch, f.floor)
 	}
 	f.epoch, f.floor = h.Epoch, h.Epoch
@@ -250,7 +254,7 @@ func (f *Follower) From(payload []byte) {
 // Promise extends the promise not to take over: a heartbeat came, and is answered
 // unless this returns why not.
 func (f *Follower) Promise(now time.Duration) error {
-	if f.floor > f.epoch {
+	if f.floor > f.epoch && !sabotage.On("fence") {
 		return ErrFenced
 	}
 	f.heard = max(f.heard, now)

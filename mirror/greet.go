@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"lockstep/mirror/dirty"
+	"lockstep/mirror/internal/sabotage"
 	"lockstep/mirror/wire"
 )
 
@@ -34,7 +35,7 @@ func (a *Applier) Greet(h *wire.Header, payload []byte) error {
 	if err := a.send(wire.Header{Kind: wire.KindWelcome}, welcome.Append(nil)); err != nil {
 		return err
 	}
-	if !welcome.Remembers {
+	if !welcome.Remembers && !sabotage.On("intents") {
 		written = rangesOf(a.store.Intents())
 	}
 	return a.sendRanges(written)

@@ -1,6 +1,9 @@
 package mirror
 
-import "time"
+import (
+	"lockstep/mirror/internal/sabotage"
+	"time"
+)
 
 // standing is what another member is to the primary.
 //
@@ -101,7 +104,7 @@ func (m *Machine) up(id ReplicaID, s *ReplicaState) {
 	}
 	r.connected = true
 	r.sent, r.stalled, r.finish = 0, false, unfinished
-	whole := s.Known && (s.Complete || s.Lossy && !m.serving && !m.ownComplete)
+	whole := s.Known && (s.Complete || s.Lossy && !m.serving && !m.ownComplete || s.Lossy && sabotage.On("lossy"))
 	switch {
 	case !m.current.InSync.Has(id):
 		if r.standing == lost { // proposed while it was gone
@@ -154,6 +157,10 @@ func (m *Machine) resend(id ReplicaID) {
 	for seq, last := m.window.first, m.window.last(); seq <= last; seq++ {
 		op := m.window.at(seq)
 		if op == nil || op.core.acked.Has(id) {
+			continue
+		}
+		if sabotage.On("resend") {
+			op.core.acked = op.core.acked.With(id)
 			continue
 		}
 		if seq > r.applied {

@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"lockstep/mirror/internal/sabotage"
 	"maps"
 	"slices"
 )
@@ -105,7 +106,7 @@ func (o *Origins) Clone() Origins {
 
 // repeated deals with an op that came before, and says whether it did.
 func (m *Machine) repeated(op *Op) bool {
-	if op.Origin == nil {
+	if op.Origin == nil || op.Origin.Retry && sabotage.On("twice") {
 		return false
 	}
 	from := *op.Origin

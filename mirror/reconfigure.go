@@ -1,5 +1,7 @@
 package mirror
 
+import "lockstep/mirror/internal/sabotage"
+
 // Changes of the configuration, and the promotion that begins with the first.
 
 // committed takes in the configuration that is in force. What it already knows
@@ -23,6 +25,9 @@ func (m *Machine) promote(ev Event) {
 	m.current = ev.Conf
 	m.ownComplete = own.State.Complete
 	m.origins = own.Origins
+	if sabotage.On("origins") {
+		m.origins = Origins{Whole: true}
+	}
 	m.union.report(&own.State)
 	for _, id := range m.others {
 		r := &m.members[id]
@@ -54,6 +59,10 @@ func (m *Machine) reconcile(id ReplicaID, s *ReplicaState) {
 	r.standing = reconciling
 	m.tellReplica(ActConfigure, id)
 	m.union.report(s)
+	if sabotage.On("reconcile") {
+		m.union = newDifferences(m.conf)
+		s = &ReplicaState{}
+	}
 	for _, other := range m.others {
 		o := &m.members[other]
 		if o.standing != reconciling {
@@ -172,6 +181,9 @@ func (m *Machine) refresh() {
 		m.required |= m.proposal.InSync
 	}
 	m.required = m.required.Without(m.conf.Self)
+	if sabotage.On("shrink") && m.proposal != nil {
+		m.required = m.proposal.InSync.Without(m.conf.Self)
+	}
 	if m.serving && !m.open && !m.active.yield {
 		m.active.giveWay(m.run)
 	}

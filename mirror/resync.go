@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"lockstep/mirror/dirty"
+	"lockstep/mirror/internal/sabotage"
 )
 
 // CopyKind is what a Copy does.
@@ -145,7 +146,7 @@ func (m *Machine) place(c *Copy) {
 
 // heldByCopy makes a write wait that overlaps a copy under way.
 func (m *Machine) heldByCopy(op *Op) bool {
-	if op.modifies() {
+	if op.modifies() && !sabotage.On("hold") {
 		for _, c := range m.copies {
 			if c.place.overlaps(op) {
 				c.held = append(c.held, op)
@@ -269,7 +270,9 @@ func (m *Machine) abort(id ReplicaID) {
 		c.over = true
 		switch c.Kind {
 		case Data:
-			r.missed.Add(c.Off, c.Len)
+			if !sabotage.On("dirty bit") {
+				r.missed.Add(c.Off, c.Len)
+			}
 		case Compare:
 			r.maybe.Add(c.Off, c.Len)
 		case Recheck:

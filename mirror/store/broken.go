@@ -9,6 +9,39 @@ import (
 // not be written in the page cache, and call it durable.
 const brokenRecord = "broken"
 
+// aheadRecord is a record "broken" that was written ahead, when the disk had room
+// for it: it takes the place of one that cannot be written any more.
+const aheadRecord = "broken-ahead"
+
+const aheadText = "a sync failed, and then there was no room to write why"
+
+// writeAhead makes sure that there is a record to fall back on.
+func (s *Store) writeAhead() error {
+	_, err := s.ReadRecord(aheadRecord)
+	if isMissing(err) || errors.Is(err, ErrCorrupt) {
+		err = s.WriteRecord(aheadRecord, []byte(aheadText))
+	}
+	return err
+}
+
+// mark says durably that the store is broken, as well as a bad disk can.
+func (s *Store) mark(why error) error {
+	err := s.WriteRecord(brokenRecord, []byte(why.Error()))
+	if err == nil {
+		return nil
+	}
+	s.records.Lock()
+	defer s.records.Unlock()
+	ahead := s.fs.Rename(s.metadata.path(recordFile(aheadRecord)), s.metadata.path(recordFile(brokenRecord)))
+	if ahead == nil {
+		ahead = s.fs.SyncDir(s.dir)
+	}
+	if ahead == nil {
+		return nil
+	}
+	return errors.Join(err, ahead)
+}
+
 // breakDown breaks the store because of a failed sync, once and for all.
 func (s *Store) breakDown(why error) error {
 	if s.broken.Swap(true) {
@@ -17,8 +50,7 @@ func (s *Store) breakDown(why error) error {
 	s.metaMu.Lock()
 	s.meta.Broken = why.Error()
 	s.metaMu.Unlock()
-	marking := s.WriteRecord(brokenRecord, []byte(why.Error())) // the best that can be done on a bad disk
-	return errors.Join(fmt.Errorf("%w (%w)", ErrBroken, why), marking)
+	return errors.Join(fmt.Errorf("%w (%w)", ErrBroken, why), s.mark(why))
 }
 
 // refuseBroken is an error if an earlier process left the store broken.

@@ -4,6 +4,7 @@
 //	PATH                              the data
 //	PATH.lockstep/meta.record         whose copy this is, and whether a full one
 //	PATH.lockstep/broken.record       only of a broken store: why
+//	PATH.lockstep/broken-ahead.record the same, written ahead for a disk that is full then
 //	PATH.lockstep/NAME.record         what WriteRecord kept
 //	PATH.lockstep/intents             the write-intent bitmap
 //	PATH.lockstep/outofsync-REPLICA   what an absent replica misses, ID in hex

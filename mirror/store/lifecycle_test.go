@@ -327,3 +327,27 @@ func TestVolumeSmallerThanARegion(t *testing.T) {
 		must(t, s.CloseClean())
 	}
 }
+
+// A disk that is full when a sync fails has no room to say so: the store must be
+// known as broken all the same.
+func TestBrokenOnAFullDisk(t *testing.T) {
+	disk := memfs.New(1)
+	o := Options{Path: "/store", Size: 1 << 20, FS: disk}
+	s, err := Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.WriteAt(make([]byte, 4096), 0); err != nil {
+		t.Fatal(err)
+	}
+	disk.Full(0)
+	disk.FailSync(1)
+	if err := s.Sync(); !errors.Is(err, ErrBroken) {
+		t.Fatalf("%v, want ErrBroken", err)
+	}
+	disk.Full(-1)
+	disk.Kill()
+	if _, err := Open(o); !errors.Is(err, ErrBroken) {
+		t.Errorf("the next process: %v, want ErrBroken", err)
+	}
+}

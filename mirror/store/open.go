@@ -57,6 +57,9 @@ func (s *Store) open(o Options) error {
 	if err := s.openIntents(); err != nil {
 		return err
 	}
+	if err := s.writeAhead(); err != nil {
+		return err
+	}
 	return s.update(func(m *Meta) { m.begin(boot) })
 }
 

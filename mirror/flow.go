@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"fmt"
+
 	"lockstep/mirror/internal/sabotage"
 )
 

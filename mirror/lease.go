@@ -1,8 +1,9 @@
 package mirror
 
 import (
-	"lockstep/mirror/internal/sabotage"
 	"time"
+
+	"lockstep/mirror/internal/sabotage"
 )
 
 // Leases keep an old primary from serving reads, or writes of its own alone,

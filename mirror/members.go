@@ -1,8 +1,9 @@
 package mirror
 
 import (
-	"lockstep/mirror/internal/sabotage"
 	"time"
+
+	"lockstep/mirror/internal/sabotage"
 )
 
 // standing is what another member is to the primary.
@@ -106,6 +107,14 @@ func (m *Machine) up(id ReplicaID, s *ReplicaState) {
 	r.sent, r.stalled, r.finish = 0, false, unfinished
 	whole := s.Known && (s.Complete || s.Lossy && !m.serving && !m.ownComplete || s.Lossy && sabotage.On("lossy"))
 	switch {
+	case r.standing == lost && !m.current.InSync.Has(id) && s.Known && s.Complete && r.empty():
+		// Its proposal is in doubt, which waits for it: made a learner, no full copy might be left in sync.
+		r.standing, r.finish = joining, finished
+		m.tellReplica(ActConfigure, id)
+		m.resend(id)
+		m.tellReplica(ActOrigins, id)
+		m.refresh()
+		m.reconsider()
 	case !m.current.InSync.Has(id):
 		if r.standing == lost { // proposed while it was gone
 			m.leave(id)

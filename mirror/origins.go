@@ -1,9 +1,10 @@
 package mirror
 
 import (
-	"lockstep/mirror/internal/sabotage"
 	"maps"
 	"slices"
+
+	"lockstep/mirror/internal/sabotage"
 )
 
 // Origin names an op of a client that may have to send it again to another

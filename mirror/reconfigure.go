@@ -223,6 +223,7 @@ func (m *Machine) givenUp(r *member) bool {
 func (m *Machine) change(conf Configuration) {
 	before := m.current
 	m.current = conf
+	var gone Set
 	for _, id := range m.others {
 		r := &m.members[id]
 		switch in, was := conf.InSync.Has(id), before.InSync.Has(id); {
@@ -230,6 +231,7 @@ func (m *Machine) change(conf Configuration) {
 			m.joined(r)
 		case was && !in:
 			m.removed(id)
+			gone = gone.With(id)
 		case !in && r.standing == lost: // a proposal with it failed
 			m.leave(id)
 		}
@@ -238,6 +240,11 @@ func (m *Machine) change(conf Configuration) {
 	for _, id := range m.others {
 		if s := m.members[id].standing; s != absent && s != lost {
 			m.tellReplica(ActConfigure, id)
+		}
+	}
+	for _, id := range m.others { // now that all know the epoch of the writes that were held
+		if gone.Has(id) {
+			m.abort(id)
 		}
 	}
 	m.settleAll()
@@ -260,7 +267,6 @@ func (m *Machine) joined(r *member) {
 
 func (m *Machine) removed(id ReplicaID) {
 	r := &m.members[id]
-	m.abort(id)
 	if m.serving {
 		m.leave(id)
 	} else { // what it was to agree on it still may not

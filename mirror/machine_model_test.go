@@ -200,7 +200,13 @@ func (r *modelReign) send(a Action) {
 	case ActSend:
 		r.w.issue(r, a.Op)
 		op, seq, number, mark := *a.Op, a.Op.Seq(), r.number(a.Op), r.m.Watermark()
-		c.toReplica(func() { c.receive(&op, seq, number, mark) })
+		epoch := r.m.Configuration().Epoch
+		c.toReplica(func() {
+			if epoch > c.epoch {
+				r.w.fail("reign %d: write %#x of epoch %d comes before its configuration to %d under %d", r.no, number, epoch, c.d.id, c.epoch)
+			}
+			c.receive(&op, seq, number, mark)
+		})
 	case ActSendFlush:
 		seq := a.Op.Seq()
 		c.toReplica(func() { c.receive(&Op{Kind: Flush, core: opState{durable: true}}, seq, 0, 0) })

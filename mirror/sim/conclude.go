@@ -27,6 +27,7 @@ func (c *cluster) acknowledged(l *lead, op *mirror.Op, came time.Duration) {
 		switch {
 		case r.epoch == l.reign && !r.acked:
 			r.acked, r.first = true, c.now
+			c.spring(ambushAck)
 		case r.epoch > l.reign && r.acked && (op.Kind == mirror.Read || came > r.first):
 			c.violate("node %d, primary since epoch %d, acknowledges a %v at %d+%d, and a primary since epoch %d did so at %v", l.n.id, l.reign, op.Kind, op.Off, op.Len, r.epoch, r.first)
 		}

@@ -2,34 +2,41 @@ package sim
 
 import (
 	"errors"
+	"math"
 	"time"
 
 	"lockstep/mirror/store/memfs"
 )
 
-// ambushTime is how long after a change of the configuration an ambush comes at the
-// latest: what follows from a change mostly takes less.
-const ambushTime = 150 * time.Millisecond
+// ambushTime is how long after its moment an ambush comes at the latest: what follows
+// from a change mostly takes less.
+const ambushTime = 300 * time.Millisecond
 
 // arm makes a fault happen, or has it wait for its moment.
 func (f *fault) arm(c *cluster) {
-	if f.ambush {
+	if f.ambush != noAmbush {
 		c.ambushes = append(c.ambushes, f)
 		return
 	}
 	f.begin(c)
 }
 
-// spring begins the faults that waited for a change of the configuration.
-func (c *cluster) spring() {
-	for _, f := range c.ambushes {
-		c.after(time.Duration(c.net.rand.Int64N(int64(ambushTime))), func() {
+// spring begins the faults that waited for a moment like this.
+func (c *cluster) spring(moment ambush) {
+	waiting := c.ambushes
+	c.ambushes = nil
+	for _, f := range waiting {
+		if f.ambush != moment {
+			c.ambushes = append(c.ambushes, f)
+			continue
+		}
+		d := time.Duration(float64(ambushTime) * math.Pow(c.net.rand.Float64(), 3))
+		c.after(d, func() {
 			if !c.calm {
 				f.begin(c)
 			}
 		})
 	}
-	c.ambushes = nil
 }
 
 // begin makes a fault happen, and its end later.
@@ -50,6 +57,8 @@ func (f *fault) begin(c *cluster) {
 	switch f.kind {
 	case faultCut, faultOneWay, faultIsolate, faultPartition, faultSlow, faultCorrupt:
 		f.disturb(c)
+	case faultFlap:
+		f.flap(c, c.now+f.lasts)
 	case faultPause:
 		n.pause()
 		c.after(f.lasts, n.resume)
@@ -99,6 +108,15 @@ func (f *fault) disturb(c *cluster) {
 		}
 		c.after(f.lasts, func() { c.net.heal(w[0], w[1]) })
 	}
+}
+
+// flap breaks connections until some time.
+func (f *fault) flap(c *cluster, until time.Duration) {
+	if c.now >= until || c.calm {
+		return
+	}
+	c.net.reset(f.a, f.b)
+	c.after(20*time.Millisecond+time.Duration(c.net.rand.Int64N(int64(300*time.Millisecond))), func() { f.flap(c, until) })
 }
 
 // harmDisk does what concerns a disk.

@@ -104,6 +104,7 @@ func (l *lead) kept(before verdict, conf mirror.Configuration) (map[mirror.Repli
 func (l *lead) schedule() {
 	l.every(50*time.Millisecond, l.tick)
 	l.every(100*time.Millisecond, l.heartbeat)
+	l.every(250*time.Millisecond, l.look)
 	l.every(5*time.Second, l.verify)
 	l.due = l.n.now() + time.Second
 }
@@ -142,19 +143,19 @@ func (l *lead) heartbeat() {
 		}
 	}
 	sent, granted := l.n.now(), false
-	epoch := l.m.Configuration().Epoch
-	l.n.ask(func(s *service) (v verdict) {
-		granted, v = s.extend(l.n.id, epoch)
-		return v
-	}, func(v verdict) {
-		if l.over {
-			return
-		}
-		if granted {
+	l.n.ask(func(s *service) verdict {
+		granted = s.extend(l.n.id)
+		return verdict{}
+	}, func(verdict) {
+		if !l.over && granted {
 			l.step(mirror.Event{Kind: mirror.EvLease, Replica: l.n.id, SentAt: sent})
 		}
-		l.committed(v)
 	})
+}
+
+// look asks what is in force: another node may be primary.
+func (l *lead) look() {
+	l.n.ask((*service).inForce, l.committed)
 }
 
 // committed tells the machine what is in force, if it is new.

@@ -183,6 +183,22 @@ func (s *stream) deliver(c chunk) {
 	}
 }
 
+// reset breaks the connections between two places; what was on its way is lost.
+func (n *network) reset(a, b place) {
+	for _, s := range append([]*stream(nil), n.streams...) {
+		if s.path != n.path(a, b) && s.path != n.path(b, a) {
+			continue
+		}
+		s.queue = nil
+		e := s.end
+		n.c.nodes[s.to].run(func() {
+			if !e.closed && e.ended != nil {
+				e.ended()
+			}
+		})
+	}
+}
+
 // heal ends a cut: what was held up arrives within a while, each connection's in
 // its order.
 func (n *network) heal(from, to place) {

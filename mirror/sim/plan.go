@@ -16,6 +16,7 @@ const (
 	faultPartition                  // a node reaches, and is reached by, clients and one other place only
 	faultSlow                       // everything between two places takes longer
 	faultCorrupt                    // a byte changes on the way
+	faultFlap                       // connections between two places break again and again
 	faultPause                      // a node does nothing
 	faultKill                       // its process ends
 	faultPower                      // it loses power
@@ -29,7 +30,7 @@ const (
 )
 
 var faultNames = [...]string{
-	faultCut: "cut", faultOneWay: "one-way cut", faultIsolate: "isolation", faultPartition: "partition", faultSlow: "slow link", faultCorrupt: "corruption",
+	faultCut: "cut", faultOneWay: "one-way cut", faultIsolate: "isolation", faultPartition: "partition", faultSlow: "slow link", faultCorrupt: "corruption", faultFlap: "flapping link",
 	faultPause: "pause", faultKill: "kill", faultPower: "power cut", faultBlackout: "blackout", faultMidway: "crash amid disk operation", faultStall: "stall",
 	faultFull: "full disk", faultSync: "failed sync", faultDisk: "new disk",
 }
@@ -38,19 +39,28 @@ func (k faultKind) String() string { return faultNames[k] }
 
 // weights say how often each kind is drawn.
 var weights = [faultKinds]int{
-	faultCut: 8, faultOneWay: 6, faultIsolate: 6, faultPartition: 6, faultSlow: 5, faultCorrupt: 6, faultPause: 9, faultKill: 10, faultPower: 9,
+	faultCut: 8, faultOneWay: 6, faultIsolate: 6, faultPartition: 6, faultSlow: 5, faultCorrupt: 5, faultFlap: 6, faultPause: 9, faultKill: 10, faultPower: 9,
 	faultBlackout: 2, faultMidway: 9, faultStall: 6, faultFull: 4, faultSync: 4, faultDisk: 4,
 }
 
 // thePrimary is the node that is primary when the fault begins.
 const thePrimary place = -1
 
+// ambush is what a fault waits for.
+type ambush int
+
+const (
+	noAmbush   ambush = iota
+	ambushConf        // the next change of the configuration
+	ambushAck         // the first acknowledgement of a new primary
+)
+
 // fault is one thing that goes wrong for a while.
 type fault struct {
 	kind      faultKind
 	at, lasts time.Duration
 	a, b      place // b: of what has two
-	ambush    bool  // it waits for the next change of the configuration
+	ambush    ambush
 }
 
 func (f *fault) String() string {
@@ -58,12 +68,15 @@ func (f *fault) String() string {
 	if f.a == thePrimary {
 		who = "the primary"
 	}
-	if f.kind <= faultCorrupt && f.kind != faultIsolate {
+	if f.kind <= faultFlap && f.kind != faultIsolate {
 		who += fmt.Sprint(", place ", int(f.b))
 	}
 	when := "at"
-	if f.ambush {
-		when = "at the next change of the configuration after"
+	switch f.ambush {
+	case ambushConf:
+		when = "with the next change of the configuration after"
+	case ambushAck:
+		when = "when a new primary first acknowledges, after"
 	}
 	return fmt.Sprintf("%s %v for %v: %v, %s", when, f.at, f.lasts, f.kind, who)
 }
@@ -81,6 +94,9 @@ func drawPlan(r *rand.Rand, span time.Duration, members int) (plan []fault) {
 	for at := firstCalm; ; at += time.Duration(r.ExpFloat64() * float64(meanCalm)) {
 		for group := at; group < span-lastCalm; group += time.Duration(r.ExpFloat64() * float64(700*time.Millisecond)) {
 			f := drawFault(r, members)
+			if n := len(plan); group > at && r.IntN(2) == 0 { // the same place again
+				f.a, f.b = plan[n-1].a, plan[n-1].b
+			}
 			f.at = group
 			plan = append(plan, f)
 			if r.IntN(5) < 3 {
@@ -99,7 +115,10 @@ func drawFault(r *rand.Rand, members int) fault {
 	if r.IntN(3) == 0 {
 		f.a = thePrimary
 	}
-	if f.ambush = r.IntN(4) == 0; f.ambush && r.IntN(6) == 0 {
+	if r.IntN(5) == 0 {
+		f.b = place(members) // the service
+	}
+	if f.ambush = ambush(max(0, r.IntN(10)-7)); f.ambush != noAmbush && r.IntN(5) == 0 {
 		f.kind = faultBlackout
 	}
 	f.lasts = time.Duration(float64(100*time.Millisecond) * float64(uint64(1)<<r.IntN(7)) * (1 + r.Float64()))

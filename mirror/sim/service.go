@@ -45,19 +45,18 @@ func (s *service) propose(p proposal) verdict {
 		s.conf, s.by = p.conf, p.id
 		copy(s.ids, p.ids)
 		s.c.trace("service", "%v", p.conf)
-		s.c.spring()
+		s.c.spring(ambushConf)
 	}
 	return s.inForce()
 }
 
-// extend gives the primary of an epoch its lease, if that is the one in force.
-// The service's own promise is longer by more than clocks drift apart.
-func (s *service) extend(from mirror.ReplicaID, epoch uint64) (granted bool, v verdict) {
-	granted = s.conf.Primary == from && s.conf.Epoch == epoch
-	if granted {
+// extend gives a primary its lease, if it is the one in force. The service's own
+// promise is longer by more than clocks drift apart.
+func (s *service) extend(from mirror.ReplicaID) (granted bool) {
+	if granted = s.conf.Primary == from; granted {
 		s.lease = s.c.now + leaseTime + leaseTime/8
 	}
-	return granted, s.inForce()
+	return granted
 }
 
 // ask sends a request to the service and gives its answer to done, if both

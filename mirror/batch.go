@@ -59,7 +59,14 @@ func (v *Volume) do(b *batch, a Action) {
 	case ActRechecked:
 		a.Copy.checked()
 	case ActStop:
-		v.cause = a.Err
+		v.end(a.Err)
+	}
+}
+
+// end says that the volume stops by itself, and why. The caller holds mu.
+func (v *Volume) end(err error) {
+	if v.cause == nil {
+		v.cause = err
 		close(v.ended)
 	}
 }

@@ -180,18 +180,11 @@ func (l *link) greet(p *Peer, fc *frameConn) (ev Event, err error) {
 		case err != nil:
 			return ev, err
 		case answer.Told:
-			return answer.Event, l.identify(p, answer.Event.State, fc.conn)
+			s := answer.Event.State
+			s.Known = s.Known && l.v.roster.same(l.id, p.Welcome().Replica)
+			return answer.Event, fc.conn.SetDeadline(time.Time{})
 		}
 	}
-}
-
-func (l *link) identify(p *Peer, s *ReplicaState, conn net.Conn) error {
-	same, err := l.v.roster.identify(l.id, p.Welcome().Replica)
-	if err != nil {
-		return err
-	}
-	s.Known = s.Known && same
-	return conn.SetDeadline(time.Time{})
 }
 
 // mirror lets writes flow until the connection ends.
@@ -209,6 +202,9 @@ func (l *link) mirror(ctx context.Context, conn net.Conn, p *Peer, ev Event) err
 	l.set(p, out)
 	l.v.conf.Log.Info("replica is connected", "replica", l.addr, "full_copy", ev.State.Complete && ev.State.Known)
 	l.v.turn(ev)
+	if err := l.v.roster.identify(l.id, p.Welcome().Replica); err != nil {
+		end(err)
+	}
 
 	beating, stop := context.WithCancel(ctx)
 	var beats sync.WaitGroup

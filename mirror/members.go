@@ -120,7 +120,7 @@ func (m *Machine) up(id ReplicaID, s *ReplicaState) {
 			m.leave(id)
 		}
 		m.learn(id, s)
-	case !whole, m.serving && !r.empty():
+	case !whole, m.serving && (!r.empty() || m.leaving(id)):
 		r.standing = suspect
 		r.distrust(s, s.Lossy || whole)
 		m.refresh()
@@ -136,6 +136,12 @@ func (m *Machine) up(id ReplicaID, s *ReplicaState) {
 		m.reconcile(id, s)
 	}
 	r.noted = true
+}
+
+// leaving says that a member is about to be taken out: nothing may be on its way to it
+// then that nobody waits for.
+func (m *Machine) leaving(id ReplicaID) bool {
+	return m.proposal != nil && m.current.InSync.Has(id) && !m.proposal.InSync.Has(id)
 }
 
 // distrust adds where a copy may differ that does not count as in sync: what it

@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"fmt"
 	"time"
 
 	"lockstep/mirror/store"
@@ -32,7 +33,9 @@ func (v *Volume) finishSelf() {
 		err = v.conf.Store.Update(func(m *store.Meta) { m.Complete, m.Lossy, m.Why = true, false, "" })
 	}
 	if err != nil {
-		v.conf.Log.Error("this copy can't be made durable: the volume can't be served", "err", err)
+		v.mu.Lock()
+		v.end(fmt.Errorf("this copy can't be made durable: %w", err))
+		v.mu.Unlock()
 		return
 	}
 	v.turn(Event{Kind: EvFinished, Replica: v.machine.conf.Self})

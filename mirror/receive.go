@@ -50,7 +50,7 @@ func (l *link) parse(b []byte) (used int, last wire.Header, err error) {
 		}
 		used += wire.HeaderSize + int(h.Payload)
 		if h.Kind == wire.KindAck {
-			last = h
+			last = newer(last, h)
 			continue
 		}
 		if last.Kind == wire.KindAck { // events keep the order of the frames
@@ -62,6 +62,13 @@ func (l *link) parse(b []byte) (used int, last wire.Header, err error) {
 		}
 	}
 	return used, last, nil
+}
+
+// newer joins two acks: a sync and what came meanwhile are acknowledged by two
+// goroutines of the replica, so the later one may know less.
+func newer(a, b wire.Header) wire.Header {
+	b.Seq, b.Watermark = max(a.Seq, b.Seq), max(a.Watermark, b.Watermark)
+	return b
 }
 
 // handle takes in a frame that is no ack.

@@ -199,7 +199,7 @@ func (m *Machine) reconsider() {
 	want := m.current.InSync
 	for _, id := range m.others {
 		switch r := &m.members[id]; {
-		case r.standing == suspect, r.standing == lost && m.givenUp(r):
+		case r.standing == suspect && m.mayLeave(), r.standing == lost && m.givenUp(r):
 			want = want.Without(id)
 		case r.standing == joining && r.finish == finished:
 			want = want.With(id)
@@ -213,10 +213,13 @@ func (m *Machine) reconsider() {
 	m.actions = append(m.actions, Action{Kind: ActPropose, Conf: *m.proposal})
 }
 
-// givenUp says whether a lost member is to be taken out. Not while this copy may
-// lack what that one has.
+// mayLeave says that a member may be taken out: not while this copy may lack what
+// that one has, or had if another store answers for it.
+func (m *Machine) mayLeave() bool { return m.serving || m.ownComplete }
+
+// givenUp says whether a lost member is to be taken out.
 func (m *Machine) givenUp(r *member) bool {
-	return !m.conf.Suspend && m.now-r.lostAt >= m.conf.LossTimeout && (m.serving || m.ownComplete)
+	return !m.conf.Suspend && m.now-r.lostAt >= m.conf.LossTimeout && m.mayLeave()
 }
 
 // change goes over to the next configuration of this primary.

@@ -53,11 +53,16 @@ func NewReplica(conf ReplicaConfig) *Replica {
 	if conf.Log == nil {
 		conf.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Replica{
-		conf:     conf,
-		greeting: make(chan struct{}, maxGreeting),
-		follower: NewFollower(IdentityOf(conf.Store.Meta()), conf.Store.Size(), conf.Store.New() || conf.Overwrite, now()),
+	id := IdentityOf(conf.Store.Meta())
+	was := led(conf.Store)
+	if was { // what it acknowledged since, no other primary knows
+		id.Complete, id.Lossy = false, false
 	}
+	f := NewFollower(id, conf.Store.Size(), conf.Store.New() || conf.Overwrite, now())
+	if was {
+		f.Fence(id.Epoch + 1)
+	}
+	return &Replica{conf: conf, greeting: make(chan struct{}, maxGreeting), follower: f}
 }
 
 // goneTimeout is after how long a primary that answers nothing is gone.

@@ -61,27 +61,40 @@ func openRoster(conf *Config) (*roster, error) {
 		}
 	}
 	meta := conf.Store.Meta()
+	stale := old.Epoch < meta.Epoch // this store followed another primary since: what was in sync then need not be now
 	r.record.Epoch = max(old.Epoch, meta.Epoch)
 	r.record.Members = []rosterMember{{Replica: hex.EncodeToString(meta.Replica[:]), InSync: true}}
 	for _, addr := range conf.Replicas {
 		member := rosterMember{Addr: addr}
 		if i := slices.IndexFunc(old.Members, func(m rosterMember) bool { return m.Addr == addr }); i >= 0 {
 			member = old.Members[i]
+			member.InSync = member.InSync && !stale
 		}
 		r.record.Members = append(r.record.Members, member)
 	}
-	return r, r.forget(old.Members)
+	return r, r.forget(old.Members, stale, conf.AcceptDataLoss)
+}
+
+// led says whether a store was its volume's primary last, as far as it knows: under
+// the epoch in its metadata.
+func led(s Store) bool {
+	data, err := s.ReadRecord(rosterName)
+	var record rosterRecord
+	return err == nil && json.Unmarshal(data, &record) == nil && record.Epoch >= s.Meta().Epoch
 }
 
 // forget removes the out-of-sync bitmaps of members that are not given any more,
-// and of those in sync.
-func (r *roster) forget(old []rosterMember) error {
+// of those in sync, and of all if the record is stale.
+func (r *roster) forget(old []rosterMember, stale, accept bool) error {
 	for _, m := range old {
 		i := slices.IndexFunc(r.record.Members, func(n rosterMember) bool { return m.Addr == n.Addr })
+		if i < 0 && m.InSync && r.store.Meta().Lossy && !accept {
+			return fmt.Errorf("replica %s was in sync and is not named: it may have writes that this copy lost with its machine's power; name it, or serve its copy, or accept that they are lost (--accept-data-loss)", m.Addr)
+		}
 		if i < 0 {
 			r.log.Warn("a replica is not named any more: the volume goes on without it", "replica", m.Addr, "was_in_sync", m.InSync)
 		}
-		if id, ok := m.id(); ok && (i < 0 || m.InSync) {
+		if id, ok := m.id(); ok && (i < 0 || m.InSync || stale) {
 			if err := r.store.RemoveOutOfSync(id); err != nil {
 				return err
 			}
@@ -123,6 +136,7 @@ func (r *roster) promotion(acceptDataLoss bool) (*Promotion, error) {
 	if !meta.Complete && !meta.Lossy && !first && !acceptDataLoss {
 		return nil, fmt.Errorf("this store is not a full copy (%s): serve a copy that is, or accept that what it lacks is lost (--accept-data-loss)", meta.Why)
 	}
+	trusted := meta.Complete || meta.Lossy || first
 	if first || acceptDataLoss && !meta.Complete {
 		err := r.store.Update(func(m *store.Meta) {
 			if first {
@@ -134,6 +148,11 @@ func (r *roster) promotion(acceptDataLoss bool) (*Promotion, error) {
 			return nil, err
 		}
 		meta = r.store.Meta()
+	}
+	if !trusted { // who was in sync with whom is not known of such a copy
+		for i := range r.record.Members[1:] {
+			r.record.Members[i+1].InSync = false
+		}
 	}
 	return &Promotion{
 		State:     ReplicaState{Complete: meta.Complete, Lossy: meta.Lossy, Known: true, Intents: r.store.Intents()},
@@ -222,28 +241,32 @@ func (r *roster) write(next rosterRecord) error {
 	return r.store.Update(func(m *store.Meta) { m.Epoch = max(m.Epoch, next.Epoch) })
 }
 
-// identify notes which store answers for a member, and says whether it is the
-// one that is on record.
-func (r *roster) identify(i ReplicaID, id wire.ID) (same bool, err error) {
+// same says whether the store that answers for a member is the one on record.
+func (r *roster) same(i ReplicaID, id wire.ID) bool {
+	known, ok := r.replica(i)
+	return ok && known == id
+}
+
+// identify notes which store answers for a member. The machine must know already
+// whether it is the same: once on record, it is taken to have what the one before had
+// but for what the machine says that it lacks.
+func (r *roster) identify(i ReplicaID, id wire.ID) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.seen[i] = id
 	m := r.record.Members[i]
 	known, ok := m.id()
-	if ok && known == id {
-		return true, nil
+	if ok && known == id || m.InSync { // until it is taken out, the record must name the store that was in sync
+		return nil
 	}
-	if m.InSync { // until it is taken out, the record must name the store that was in sync
-		return false, nil
-	}
-	if ok {
-		if err := r.store.RemoveOutOfSync(known); err != nil {
-			return false, err
+	for _, of := range []wire.ID{known, id} {
+		if err := r.store.RemoveOutOfSync(of); err != nil {
+			return err
 		}
 	}
 	next := rosterRecord{Epoch: r.record.Epoch, Members: slices.Clone(r.record.Members)}
 	next.Members[i].Replica = hex.EncodeToString(id[:])
-	return false, r.write(next)
+	return r.write(next)
 }
 
 // replica is the ID of the store that stands for a member, if one is on record.

@@ -6,6 +6,7 @@ import "time"
 
 // issue notes that a write is on its way to some disk.
 func (w *modelWorld) issue(r *modelReign, op *Op) {
+	w.numbered(r, op)
 	for b := op.Off / modelBlock; b < op.end()/modelBlock; b++ {
 		w.issued[b] = max(w.issued[b], r.number(op))
 	}
@@ -20,12 +21,14 @@ func (r *modelReign) complete(op *Op) {
 	}
 	delete(r.pending, op)
 	w.completed++
+	w.answered(r, p)
 	switch {
 	case op.Err != nil:
 	case op.Kind == Read:
 		w.wasRead(r, p)
 	case op.Kind == Flush:
 		w.flushed(r, p.begun)
+	case op.Seq() == 0: // a retry: it was complete before
 	default:
 		for b := op.Off / modelBlock; b < op.end()/modelBlock; b++ {
 			w.done[b] = max(w.done[b], r.number(op))

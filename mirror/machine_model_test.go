@@ -28,6 +28,8 @@ type blocks [modelBlocks]uint64
 
 // modelDisk is one member: its copy, and what it remembers of it.
 type modelDisk struct {
+	origins         Origins
+	foreign         bool // origins are of an earlier reign
 	id              ReplicaID
 	data, durable   blocks // as read, and as after a power loss at worst
 	intents         *dirty.Map
@@ -59,9 +61,12 @@ type modelReign struct {
 
 // modelOp is what a client knows of its op.
 type modelOp struct {
+	no    int // in the order of submission
 	op    *Op
 	begun blocks // what was complete when it was submitted
 	read  blocks
+	write *modelRetry
+	given bool // the client sends it again
 }
 
 // modelConn is a connection: two streams.
@@ -86,19 +91,26 @@ type modelWorld struct {
 	done      blocks // highest write that was acknowledged
 	hard      blocks // ... and flushed
 	issued    blocks
+	submitted int
 	completed int
 	broken    error
 	trace     []string
+
+	last       uint64 // number of the client's last write
+	unanswered map[uint64]*modelRetry
+	retries    []*modelRetry
 }
 
 func newModelWorld(seed uint64) *modelWorld {
 	w := &modelWorld{rng: rand.New(rand.NewPCG(seed, 1)), service: Configuration{Epoch: 1, InSync: SetOf(0, 1, 2)}}
+	w.unanswered = map[uint64]*modelRetry{}
 	w.conf = MachineConfig{Members: SetOf(0, 1, 2), LossTimeout: modelLoss, Lease: modelLease,
 		Suspend: w.rng.IntN(4) == 0, Durable: w.rng.IntN(4) == 0,
 		Size: modelBlocks * modelBlock, Block: modelBlock, Region: 2 * modelBlock}
 	for i := range w.disks {
 		w.disks[i] = &modelDisk{id: ReplicaID(i), complete: true, serial: 1, intents: dirty.New(modelBlocks*modelBlock, 2*modelBlock)}
 		w.recorded[i] = 1
+		w.disks[i].origins.Whole = true
 	}
 	w.reign(w.disks[0], Configuration{})
 	return w
@@ -125,7 +137,7 @@ func (w *modelWorld) reign(d *modelDisk, before Configuration) {
 	w.elected = w.service.Epoch
 	d.host, d.conn = r, nil
 	w.logf("reign %d of %d: %v", r.no, d.id, w.service)
-	r.step(Event{Kind: EvCommitted, Conf: w.service, Own: &Promotion{State: *d.state(), Before: before, Origins: Origins{Whole: true}}})
+	r.step(Event{Kind: EvCommitted, Conf: w.service, Own: &Promotion{State: *d.state(), Before: before, Origins: d.origins.Clone()}})
 }
 
 // state is what a disk says of itself.
@@ -181,7 +193,6 @@ func (r *modelReign) do(a Action) {
 		if a.Copy.Err == nil && len(a.Copy.Differs) > 0 {
 			r.w.fail("reign %d: %d in sync differs at %v", r.no, a.Replica, a.Copy.Differs)
 		}
-	case ActOrigins:
 	default:
 		r.send(a)
 	}
@@ -210,6 +221,8 @@ func (r *modelReign) send(a Action) {
 	case ActSendFlush:
 		seq := a.Op.Seq()
 		c.toReplica(func() { c.receive(&Op{Kind: Flush, core: opState{durable: true}}, seq, 0, 0) })
+	case ActOrigins:
+		c.toReplica(func() { c.d.origins, c.d.foreign = a.Origins.Clone(), false })
 	case ActConfigure:
 		c.toReplica(func() { c.configure(a) })
 	case ActCopy:
@@ -246,6 +259,9 @@ func (r *modelReign) copy(c *modelConn, cp *Copy) {
 
 // copied notes a copy, which may hold writes up to last. They need not be on the others.
 func (d *modelDisk) copied(r Range, last uint64) {
+	if d.foreign {
+		d.origins = Origins{}
+	}
 	if last != 0 {
 		d.recent.add(last, r)
 	} else {
@@ -277,7 +293,7 @@ func (r *modelReign) compare(c *modelConn, cp *Copy) {
 // end is the end of a primary: what it was asked to do is never answered.
 func (r *modelReign) end() {
 	r.self.host = nil
-	r.self.recent = recent{lost: true}
+	r.self.recent, r.self.origins = recent{lost: true}, Origins{}
 	r.self.heard = r.w.now
 	r.w.reigns = slices.DeleteFunc(r.w.reigns, func(e *modelReign) bool { return e == r })
 	for _, c := range r.conns {
@@ -286,6 +302,11 @@ func (r *modelReign) end() {
 		}
 	}
 	given := map[*Op]bool{}
+	for _, p := range r.writes() {
+		if !p.given {
+			r.w.retries = append(r.w.retries, p.write)
+		}
+	}
 	r.m.Abandon(func(op *Op) {
 		if given[op] || r.pending[op] == nil {
 			r.w.fail("reign %d gave back %v of %d+%d twice", r.no, op.Kind, op.Off, op.Len)
@@ -324,6 +345,9 @@ func (c *modelConn) receive(op *Op, seq, number, watermark uint64) {
 	if op.modifies() {
 		d.recent.add(seq, Range{op.Off, op.Len})
 		d.write(Range{op.Off, op.Len}, number)
+	}
+	if op.Origin != nil {
+		d.origins.Add(*op.Origin)
 	}
 	d.recent.trim(watermark)
 	d.applied = seq

@@ -3,6 +3,7 @@ package mirror
 import (
 	"flag"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -44,6 +45,14 @@ func TestMachineAtRandom(t *testing.T) {
 	t.Logf("%d volumes completed %d ops; %d need an operator", *modelSeeds, ops, helpless)
 	if ops < 100**modelSeeds || helpless > 1+*modelSeeds/100 {
 		t.Errorf("%d ops were completed and %d volumes need an operator: it tests little", ops, helpless)
+	}
+}
+
+// TestModelReplays: a seed is all that a run depends on.
+func TestModelReplays(t *testing.T) {
+	seed := rand.Uint64()
+	if a, b := runModel(t, seed), runModel(t, seed); !slices.Equal(a.trace, b.trace) || a.submitted != b.submitted {
+		t.Errorf("seed %d ran differently the second time: %d and %d ops", seed, a.submitted, b.submitted)
 	}
 }
 
@@ -92,7 +101,7 @@ func (w *modelWorld) submit() {
 		return
 	}
 	r := w.reigns[w.rng.IntN(len(w.reigns))]
-	if len(r.pending) == 8 {
+	if len(r.pending) == 8 || w.rng.IntN(3) == 0 && w.retry(r) {
 		return
 	}
 	op := &Op{Kind: []OpKind{Read, Read, Write, Write, Write, Write, Zero, Flush}[w.rng.IntN(8)], FUA: w.rng.IntN(8) == 0}
@@ -101,8 +110,18 @@ func (w *modelWorld) submit() {
 		op.Off, op.Len = first*modelBlock, min(1+w.rng.Int64N(3), modelBlocks-first)*modelBlock
 	}
 	op.FUA = op.FUA && op.modifies()
-	r.pending[op] = &modelOp{op: op, begun: w.done}
-	r.step(Event{Kind: EvSubmit, Op: op})
+	p := &modelOp{op: op}
+	if op.modifies() {
+		p.write = w.newWrite(op)
+	}
+	r.submit(p)
+}
+
+func (r *modelReign) submit(p *modelOp) {
+	r.w.submitted++
+	p.no, p.begun = r.w.submitted, r.w.done
+	r.pending[p.op] = p
+	r.step(Event{Kind: EvSubmit, Op: p.op})
 }
 
 // verify compares a region of a replica that is in sync: it must not differ.
@@ -189,14 +208,14 @@ func (d *modelDisk) admit(r *modelReign, epoch uint64) {
 	}
 	if d.last != r {
 		d.recent.keep()
-		d.last = r
+		d.last, d.foreign = r, true
 	}
 	d.floor, d.heard, d.applied, d.synced, d.wanted = epoch, r.w.now, 0, 0, 0
 	d.conn = &modelConn{r: r, d: d, epoch: epoch, open: true}
 	r.conns[d.id] = d.conn
 	s := d.state()
 	s.Known = r.w.identify(r, d)
-	r.w.logf("reign %d: %d is up: %+v", r.no, d.id, *s)
+	r.w.logf("reign %d: %d is up: complete %v, lossy %v, known %v, written %v, intents %v", r.no, d.id, s.Complete, s.Lossy, s.Known, s.Written, s.Intents != nil)
 	r.step(Event{Kind: EvUp, Replica: d.id, State: s})
 }
 
@@ -258,6 +277,8 @@ func (w *modelWorld) decide() {
 func (w *modelWorld) fault() {
 	d := w.disks[w.rng.IntN(modelMembers)]
 	switch n := w.rng.IntN(10); {
+	case n == 0 && d.host != nil:
+		w.giveUp(d.host)
 	case n < 6 && d.conn != nil:
 		w.logf("cut %d", d.id)
 		d.conn.cut()
@@ -293,7 +314,7 @@ func (w *modelWorld) kill(d *modelDisk) {
 	if d.conn != nil {
 		d.conn.cut()
 	}
-	d.recent, d.heard = recent{lost: true}, w.now
+	d.recent, d.origins, d.heard = recent{lost: true}, Origins{}, w.now
 }
 
 // spare says whether the volume has another full copy than d in sync.

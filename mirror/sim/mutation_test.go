@@ -24,6 +24,7 @@ var mutations = []struct {
 	{"twice", "what is sent again is applied again", 50},
 	{"origins", "a new primary forgets what was applied", 200},
 	{"reconcile", "a new primary does not make the others agree", 100},
+	{"own sync", "a new primary says of a retry that it is durable, and did not sync its copy", 800},
 	{"last flush", "a replica counts as whole before it is flushed", 800},
 	{"intents", "what may differ after an unclean stop is not compared", 100},
 	{"lossy", "a copy that lost power counts as whole", 300},

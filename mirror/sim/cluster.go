@@ -102,7 +102,7 @@ func newCluster(seed uint64, out io.Writer) *cluster {
 	c.net = newNetwork(c, places, source(seed, sourceNetwork))
 	for i := range c.net.paths {
 		for j := range c.net.paths[i] {
-			*c.net.path(place(i), place(j)) = c.path(place(i), place(j))
+			c.net.paths[i][j] = path{delay: opt.delay, jitter: opt.jitter, loss: opt.loss}
 		}
 	}
 	for id := range opt.members {
@@ -118,12 +118,6 @@ func newCluster(seed uint64, out io.Writer) *cluster {
 		c.clients = append(c.clients, &client{c: c, place: c.service.place + 1 + place(i), rand: source(seed, sourceClients+i), origin: uint64(i + 1)})
 	}
 	return c
-}
-
-// path is how two places are connected while nothing is wrong. Datagrams may be
-// lost, except to and from a client: it would wait, and little else.
-func (c *cluster) path(from, to place) path {
-	return path{delay: c.opt.delay, jitter: c.opt.jitter, loss: c.opt.loss}
 }
 
 // unique returns a number that was not returned before.

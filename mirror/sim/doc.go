@@ -30,6 +30,7 @@
 //	                         the cut, or for their connection's. Then they come late.
 //	isolation, partition     The same, between a node and all places or all but a few.
 //	slow link                Everything is later.
+//	flapping link            Connections break; what was on its way is lost.
 //	corruption               A bit of a connection's bytes is changed on the way.
 //	pause                    The process does nothing; its clock goes on. What came
 //	                         meanwhile happens afterwards.
@@ -44,8 +45,9 @@
 //	failed sync              The store is broken for ever; later it gets an empty disk.
 //	new disk                 It has an empty one, with another ID.
 //
-// They come in groups, and some wait for the next change of the configuration: what
-// breaks a protocol is the second fault amid the consequences of the first. A disk is
+// They come in groups, often at the same place, and some wait for the next change of the
+// configuration, or for the first acknowledgement of a new primary: what breaks a
+// protocol is the second fault amid the consequences of the first. A disk is
 // taken away only while another copy in sync is sure to be whole: the loss of all copies
 // is no failure of the protocol. Datagrams of clients and of the configuration service
 // are lost, doubled and overtaken all the time.

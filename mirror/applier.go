@@ -287,12 +287,12 @@ func (a *Applier) digest(h *wire.Header) error {
 	out := wire.Header{Kind: wire.KindDigest, Seq: h.Seq, Offset: h.Offset, Length: h.Length}
 	r := Range{int64(h.Offset), int64(h.Length)}
 	if h.Flags&wire.Zero != 0 {
-		zero, err := allZero(a.store, r)
+		n, err := zeroes(a.store, r)
 		if err != nil {
 			return err
 		}
-		if zero {
-			out.Flags = wire.Zero
+		if n > 0 {
+			out.Flags, out.Length = wire.Zero, uint32(n)
 		}
 		return a.send(out, nil)
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"lockstep/mirror/dirty"
 )
 
 // checkpointInterval is how often intents are given up and out-of-sync bitmaps
@@ -136,12 +138,15 @@ func (v *Volume) completed(ctx context.Context, seq uint64) error {
 // saveOutOfSync keeps what each member lacks that is not in sync.
 func (v *Volume) saveOutOfSync() error {
 	for _, l := range v.links[1:] {
+		id, known := v.roster.replica(l.id) // first: the machine then knows of this store
 		v.mu.Lock()
-		behind := !v.machine.Configuration().InSync.Has(l.id)
-		lacks := v.machine.OutOfSync(l.id)
+		behind := known && !v.machine.Configuration().InSync.Has(l.id)
+		var lacks *dirty.Map
+		if behind {
+			lacks = v.machine.OutOfSync(l.id)
+		}
 		v.mu.Unlock()
-		id, known := v.roster.replica(l.id)
-		if !behind || !known {
+		if !behind {
 			continue
 		}
 		if err := v.conf.Store.SaveOutOfSync(id, lacks); err != nil {

@@ -63,6 +63,9 @@ func (c *Comparison) Next(s Store) (h wire.Header, more bool, err error) {
 // answer notes what the replica said.
 func (c *Comparison) answer(h *wire.Header, payload []byte) {
 	c.theirs, c.zero, c.invalid = bytes.Clone(payload), h.Flags&wire.Zero != 0, nil
+	if c.hole && c.zero && h.Length > 0 && h.Length < uint32(c.asked.Len) { // it did not look farther
+		c.asked.Len = int64(h.Length)
+	}
 	if h.Offset != uint64(c.asked.Off) || h.Length != uint32(c.asked.Len) {
 		c.invalid = fmt.Errorf("%w: digest of %d+%d where %d+%d was due", wire.ErrCorrupt, h.Offset, h.Length, c.asked.Off, c.asked.Len)
 	}

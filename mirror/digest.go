@@ -28,26 +28,31 @@ func digestsOf(s Store, r Range) ([]byte, error) {
 	return digests, nil
 }
 
-// allZero says whether r reads as zeroes. Holes cost nothing.
-func allZero(s Store, r Range) (bool, error) {
+// maxZeroes bounds how much is read to answer whether a hole is one here too:
+// heartbeats wait meanwhile.
+const maxZeroes = 4 * maxSum
+
+// zeroes says how many bytes from the beginning of r read as zeroes, as far as it
+// looked. Holes cost nothing.
+func zeroes(s Store, r Range) (n int64, err error) {
 	buf := make([]byte, digestBlock)
-	for off := r.Off; off < r.end(); {
+	for off, read := r.Off, int64(0); off < r.end(); {
 		start, end, err := s.Data(off)
 		if err != nil {
-			return false, err
+			return 0, err
 		}
 		for off = min(start, r.end()); off < min(end, r.end()); {
 			part := buf[:min(int64(len(buf)), min(end, r.end())-off)]
 			if err := s.ReadAt(part, off); err != nil {
-				return false, err
+				return 0, err
 			}
-			if !isZero(part) {
-				return false, nil
+			if read += int64(len(part)); !isZero(part) || read > maxZeroes {
+				return off - r.Off, nil
 			}
 			off += int64(len(part))
 		}
 	}
-	return true, nil
+	return r.Len, nil
 }
 
 func isZero(b []byte) bool {

@@ -77,15 +77,8 @@ func (f *Follower) Identity() Identity { return f.id }
 // Admit begins a connection with the primary that says hello under epoch. When it
 // returns nil, Identity must be made durable before the welcome is sent.
 func (f *Follower) Admit(hello *wire.Hello, epoch uint64, now time.Duration) (wire.Welcome, error) {
-	switch {
-	case f.id.Volume != (wire.ID{}) && f.id.Volume != hello.ID:
-		return wire.Welcome{}, fmt.Errorf("%w (%v, not %v): is the address right? To use it for this one, remove its store first", ErrWrongVolume, f.id.Volume, hello.ID)
-	case epoch < f.floor && !sabotage.On("fence"):
-		return wire.Welcome{}, fmt.Errorf("%w (epoch %d, this replica has seen %d)", ErrFenced, epoch, f.floor)
-	case hello.Size != uint64(f.size):
-		return wire.Welcome{}, fmt.Errorf("the volume has %d bytes, this replica's store %d; start both with the same --size", hello.Size, f.size)
-	case hello.Fresh && f.id.Volume == (wire.ID{}) && !f.blank:
-		return wire.Welcome{}, errors.New("it holds data and the primary's store is new: nothing was overwritten. If the replica is right, copy its file to the primary's --store; if it is to be emptied, remove its file, or start it with --overwrite")
+	if err := f.Admissible(hello, epoch); err != nil {
+		return wire.Welcome{}, err
 	}
 	known := f.id.Volume == hello.ID
 	if !known {
@@ -106,6 +99,21 @@ func (f *Follower) Admit(hello *wire.Hello, epoch uint64, now time.Duration) (wi
 	_, remembers := f.recent.ranges()
 	return wire.Welcome{Size: uint64(f.size), Replica: f.id.Replica, Epoch: f.id.Epoch,
 		Complete: f.id.Complete && known, Lossy: f.id.Lossy && known, Known: known, Remembers: remembers}, nil
+}
+
+// Admissible says why a primary may not be admitted, if so; it changes nothing.
+func (f *Follower) Admissible(hello *wire.Hello, epoch uint64) error {
+	switch {
+	case f.id.Volume != (wire.ID{}) && f.id.Volume != hello.ID:
+		return fmt.Errorf("%w (%v, not %v): is the address right? To use it for this one, remove its store first", ErrWrongVolume, f.id.Volume, hello.ID)
+	case epoch < f.floor && !sabotage.On("fence"):
+		return fmt.Errorf("%w (epoch %d, this replica has seen %d)", ErrFenced, epoch, f.floor)
+	case hello.Size != uint64(f.size):
+		return fmt.Errorf("the volume has %d bytes, this replica's store %d; start both with the same --size", hello.Size, f.size)
+	case hello.Fresh && f.id.Volume == (wire.ID{}) && !f.blank:
+		return errors.New("it holds data and the primary's store is new: nothing was overwritten. If the replica is right, copy its file to the primary's --store; if it is to be emptied, remove its file, or start it with --overwrite")
+	}
+	return nil
 }
 
 // Written are the ranges that may differ from other in-sync copies; false if they

@@ -215,15 +215,16 @@ func (r *Replica) admit(s *session) error {
 // rivalLocked returns the connection that must end before s may begin, or why s
 // may not. Whether s may at all is the follower's to say.
 func (r *Replica) rivalLocked(s *session) (*session, error) {
+	admissible := r.follower.Admissible(&s.hello, s.epoch)
 	switch {
 	case r.failed != nil:
 		return nil, fmt.Errorf("the replica's store failed: %w", r.failed)
 	case r.current == nil:
-		return nil, nil
+		return nil, nil // the follower says so again, if not
+	case admissible != nil && !errors.Is(admissible, ErrWrongVolume):
+		return nil, admissible
 	case r.current.hello.Session == s.hello.Session || r.current.epoch < s.epoch && r.current.hello.ID == s.hello.ID:
 		return r.current, nil
-	case s.epoch < r.current.epoch && r.current.hello.ID == s.hello.ID:
-		return nil, fmt.Errorf("%w (epoch %d, %d is connected)", ErrFenced, s.epoch, r.current.epoch)
 	}
 	return nil, fmt.Errorf("another primary (session %v, %s) is connected; stop it first", r.current.hello.Session, r.current.conn.RemoteAddr())
 }

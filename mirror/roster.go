@@ -149,9 +149,9 @@ func (r *roster) promotion(acceptDataLoss bool) (*Promotion, error) {
 		}
 		meta = r.store.Meta()
 	}
-	if !trusted { // who was in sync with whom is not known of such a copy
-		for i := range r.record.Members[1:] {
-			r.record.Members[i+1].InSync = false
+	if !trusted { // what the others lack beside such a copy is not known
+		if err := r.forgetOthers(); err != nil {
+			return nil, err
 		}
 	}
 	return &Promotion{
@@ -160,6 +160,20 @@ func (r *roster) promotion(acceptDataLoss bool) (*Promotion, error) {
 		OutOfSync: r.outOfSync(),
 		Origins:   Origins{Whole: true},
 	}, nil
+}
+
+// forgetOthers makes every other member one of which nothing is known.
+func (r *roster) forgetOthers() error {
+	for i := range r.record.Members[1:] {
+		m := &r.record.Members[i+1]
+		if id, ok := m.id(); ok {
+			if err := r.store.RemoveOutOfSync(id); err != nil {
+				return err
+			}
+		}
+		m.InSync, m.Replica = false, ""
+	}
+	return nil
 }
 
 // outOfSync is what was kept for the members that are not in sync.

@@ -46,7 +46,8 @@
 //	ack             7 R     applied      none; watermark = durable (see below)
 //	sum             8 P     request's    none; zero = sender holds only zeroes
 //	digest          9 R     request's    a SHA-256 for each 64 KiB of the range,
-//	                                     or none with flag zero
+//	                                     or none with flag zero, for the part of
+//	                                     the range that is known to be zeroes
 //	copy           10 P     last write's the data, or none with flag zero;
 //	                                     learner = R is one. The data may hold
 //	                                     writes up to seq; 0: none has a number

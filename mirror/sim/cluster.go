@@ -177,26 +177,3 @@ func (c *cluster) advance(until time.Duration) {
 		c.runUntil(min(until, c.now+100*time.Millisecond))
 	}
 }
-
-// operate is the operator, who looks now and then: where no copy in sync is sure to
-// have every write, one that lost power is allowed to go on as primary.
-func (c *cluster) operate() {
-	c.after(500*time.Millisecond, c.operate)
-	conf := c.service.conf
-	var lossy []*node
-	for _, n := range c.nodes {
-		if n.lead != nil || conf.InSync.Has(n.id) && (!n.up || n.paused || n.store.Meta().Complete) {
-			return
-		}
-		if conf.InSync.Has(n.id) && n.store.Meta().Lossy {
-			lossy = append(lossy, n)
-		}
-	}
-	if conf.Epoch > 0 && len(lossy) > 0 {
-		n := lossy[int(conf.Epoch)%len(lossy)]
-		if n.permit != conf.Epoch {
-			n.permit = conf.Epoch
-			c.trace("operator", "node %d may go on after %v, whatever is lost", n.id, conf)
-		}
-	}
-}

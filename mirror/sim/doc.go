@@ -40,6 +40,7 @@
 //	blackout                 That, for all nodes.
 //	crash amid ...           A kill or power cut at one of the changes that the store makes
 //	                         to its files.
+//	clean stop               The store is closed in good order; then power may go, too.
 //	stall                    The disk takes long.
 //	full disk                ENOSPC, where a page is not there yet.
 //	failed sync              The store is broken for ever; later it gets an empty disk.

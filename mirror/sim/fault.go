@@ -71,6 +71,9 @@ func (f *fault) begin(c *cluster) {
 	case faultMidway:
 		n.crashAmid(1 + int(f.lasts/time.Millisecond)%50)
 		c.after(f.lasts, n.start)
+	case faultStop:
+		n.stop()
+		c.after(f.lasts, n.start)
 	case faultBlackout:
 		for i, n := range c.nodes {
 			n.losePower()
@@ -152,6 +155,22 @@ func (n *node) mend() {
 		n.trace("gets an empty disk")
 		n.newDisk()
 		n.start()
+	}
+}
+
+// stop ends the process in good order: what it has is on its disk, whatever comes.
+func (n *node) stop() {
+	if !n.up {
+		return
+	}
+	s := n.store
+	n.down((*end).close)
+	err := s.CloseClean()
+	n.trace("stops in good order: %v", err)
+	if n.rand.IntN(2) == 0 {
+		n.losePower()
+	} else {
+		n.disk.Kill()
 	}
 }
 

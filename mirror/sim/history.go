@@ -116,6 +116,9 @@ func (c *cluster) began(epoch uint64, lossy bool) {
 	// Who won may learn of it after who came next.
 	slices.SortFunc(c.hist.reigns, func(a, b reign) int { return cmp.Compare(a.epoch, b.epoch) })
 	c.stats.Promotions++
+	for _, n := range c.nodes {
+		n.forced = false
+	}
 	if lossy {
 		c.stats.Losses++
 	}

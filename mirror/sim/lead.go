@@ -18,6 +18,7 @@ type lead struct {
 	conf    mirror.MachineConfig
 	m       *mirror.Machine
 	reign   uint64 // the epoch that it began with
+	began   time.Duration
 	session wire.ID
 	fresh   bool      // the store was new when the volume began
 	ids     []wire.ID // of the members' stores, as far as known
@@ -53,7 +54,7 @@ func (n *node) promote(before, v verdict) {
 	own := &mirror.Promotion{State: n.follower.State(n.store.Intents()), Before: before.conf, Origins: n.follower.Origins()}
 	l := &lead{
 		n: n, conf: c.opt.machine(n.id), reign: v.conf.Epoch, session: n.identity('s', c.unique()),
-		ids: v.ids, peers: make([]*peer, c.opt.members), retry: make([]time.Duration, c.opt.members),
+		began: c.now, ids: v.ids, peers: make([]*peer, c.opt.members), retry: make([]time.Duration, c.opt.members),
 	}
 	if before.conf.Epoch == 0 {
 		own.Origins.Whole = true
@@ -68,7 +69,7 @@ func (n *node) promote(before, v verdict) {
 		n.fail(err)
 		return
 	}
-	lossy := before.conf.Epoch > 0 && !own.State.Complete
+	lossy := before.conf.Epoch > 0 && !own.State.Complete || n.forced
 	n.trace("is promoted, lossy %v: %v", lossy, v.conf)
 	c.began(l.reign, lossy)
 	n.lead, l.m = l, mirror.NewMachine(l.conf)

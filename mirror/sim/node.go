@@ -40,7 +40,9 @@ type node struct {
 	taking   bool          // a proposal to become primary is on its way
 	proposed time.Duration // when the last one was sent
 	rest     time.Duration // not primary again, by its own proposal, before that
-	permit   uint64        // the operator's word: data may be lost to follow this epoch
+	permit   uint64        // the operator's word: this node may follow that epoch, though it lost power
+	force    bool          // and counts as whole
+	forced   bool          // it did so
 }
 
 func (n *node) place() place { return place(n.id) }
@@ -88,7 +90,7 @@ func (n *node) every(interval time.Duration, do func()) {
 // newDisk gives the node an empty disk.
 func (n *node) newDisk() {
 	n.disks++
-	n.broken = false
+	n.broken, n.forced = false, false
 	n.disk = memfs.New(n.rand.Uint64())
 }
 

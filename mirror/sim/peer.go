@@ -71,7 +71,11 @@ func (p *peer) handle(h *wire.Header, payload []byte) error {
 	case err != nil:
 		return err
 	case a.Comparison != nil:
-		p.compare(a.Comparison, true)
+		p.l.after(p.l.n.diskTime(), func() {
+			if !p.over {
+				p.compare(a.Comparison, true)
+			}
+		})
 	case a.Told && a.Event.Kind == mirror.EvUp:
 		p.welcome(a.Event)
 	case a.Told:

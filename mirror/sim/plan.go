@@ -22,6 +22,7 @@ const (
 	faultPower                      // it loses power
 	faultBlackout                   // all nodes lose power
 	faultMidway                     // it loses power, or its process ends, amid what its disk is doing
+	faultStop                       // its process is stopped in good order, and then it may lose power
 	faultStall                      // syncs and writes take long
 	faultFull                       // its disk is full
 	faultSync                       // a sync fails: the disk is replaced
@@ -31,7 +32,7 @@ const (
 
 var faultNames = [...]string{
 	faultCut: "cut", faultOneWay: "one-way cut", faultIsolate: "isolation", faultPartition: "partition", faultSlow: "slow link", faultCorrupt: "corruption", faultFlap: "flapping link",
-	faultPause: "pause", faultKill: "kill", faultPower: "power cut", faultBlackout: "blackout", faultMidway: "crash amid disk operation", faultStall: "stall",
+	faultPause: "pause", faultKill: "kill", faultPower: "power cut", faultBlackout: "blackout", faultMidway: "crash amid disk operation", faultStop: "clean stop", faultStall: "stall",
 	faultFull: "full disk", faultSync: "failed sync", faultDisk: "new disk",
 }
 
@@ -40,7 +41,7 @@ func (k faultKind) String() string { return faultNames[k] }
 // weights say how often each kind is drawn.
 var weights = [faultKinds]int{
 	faultCut: 8, faultOneWay: 6, faultIsolate: 6, faultPartition: 6, faultSlow: 5, faultCorrupt: 5, faultFlap: 6, faultPause: 9, faultKill: 10, faultPower: 9,
-	faultBlackout: 2, faultMidway: 9, faultStall: 6, faultFull: 4, faultSync: 4, faultDisk: 4,
+	faultBlackout: 2, faultMidway: 9, faultStop: 4, faultStall: 6, faultFull: 4, faultSync: 4, faultDisk: 4,
 }
 
 // thePrimary is the node that is primary when the fault begins.

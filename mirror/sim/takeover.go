@@ -20,14 +20,19 @@ func (n *node) poll() {
 // consider proposes this node as primary if it may be. That holds for who was
 // primary before, too: an earlier life of the process may have made a promise.
 func (n *node) consider(v verdict) {
-	conf, m := v.conf, n.store.Meta()
+	conf := v.conf
 	again := mirror.Configuration{Epoch: conf.Epoch + 1, Primary: n.id, InSync: conf.InSync}
-	permitted := n.permit == conf.Epoch && m.Lossy
 	switch {
 	case n.lead != nil || n.taking || n.now() < n.rest:
 	case conf.Epoch == 0 && conf.Primary == n.id:
 		n.take(v, again)
-	case permitted && conf.InSync.Has(n.id):
+	case n.permitted(conf):
+		if n.force {
+			if err := n.obey(); err != nil {
+				n.fail(err)
+				return
+			}
+		}
 		n.take(v, again)
 	case !n.follower.MayTakeOver(conf, n.id, graceTime, n.now()):
 	case conf.Primary == n.id:

@@ -29,7 +29,8 @@ type blocks [modelBlocks]uint64
 // modelDisk is one member: its copy, and what it remembers of it.
 type modelDisk struct {
 	origins         Origins
-	foreign         bool // origins are of an earlier reign
+	foreign         bool   // origins are of an earlier reign
+	reach           uint64 // highest number applied under this reign
 	id              ReplicaID
 	data, durable   blocks // as read, and as after a power loss at worst
 	intents         *dirty.Map
@@ -293,7 +294,7 @@ func (r *modelReign) compare(c *modelConn, cp *Copy) {
 // end is the end of a primary: what it was asked to do is never answered.
 func (r *modelReign) end() {
 	r.self.host = nil
-	r.self.recent, r.self.origins = recent{lost: true}, Origins{}
+	r.self.forget()
 	r.self.heard = r.w.now
 	r.w.reigns = slices.DeleteFunc(r.w.reigns, func(e *modelReign) bool { return e == r })
 	for _, c := range r.conns {
@@ -342,7 +343,7 @@ func (c *modelConn) cut() {
 // receive is an op on the other side: applied in order and acknowledged.
 func (c *modelConn) receive(op *Op, seq, number, watermark uint64) {
 	d := c.d
-	if op.modifies() {
+	if op.modifies() && seq > d.reach { // what is sent again must not undo what came after it
 		d.recent.add(seq, Range{op.Off, op.Len})
 		d.write(Range{op.Off, op.Len}, number)
 	}
@@ -350,7 +351,7 @@ func (c *modelConn) receive(op *Op, seq, number, watermark uint64) {
 		d.origins.Add(*op.Origin)
 	}
 	d.recent.trim(watermark)
-	d.applied = seq
+	d.applied, d.reach = seq, max(d.reach, seq)
 	if op.core.durable {
 		d.wanted = seq
 	}
@@ -373,6 +374,9 @@ func (c *modelConn) configure(a Action) {
 		c.d.complete, c.d.lossy = false, false
 	}
 }
+
+// forget is what the end of a process does to its memory.
+func (d *modelDisk) forget() { d.recent, d.origins, d.reach = recent{lost: true}, Origins{}, 0 }
 
 func (d *modelDisk) finish() {
 	d.durable, d.complete, d.lossy = d.data, true, false

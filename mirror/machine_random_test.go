@@ -208,7 +208,7 @@ func (d *modelDisk) admit(r *modelReign, epoch uint64) {
 	}
 	if d.last != r {
 		d.recent.keep()
-		d.last, d.foreign = r, true
+		d.last, d.foreign, d.reach = r, true, 0
 	}
 	d.floor, d.heard, d.applied, d.synced, d.wanted = epoch, r.w.now, 0, 0, 0
 	d.conn = &modelConn{r: r, d: d, epoch: epoch, open: true}
@@ -314,7 +314,8 @@ func (w *modelWorld) kill(d *modelDisk) {
 	if d.conn != nil {
 		d.conn.cut()
 	}
-	d.recent, d.origins, d.heard = recent{lost: true}, Origins{}, w.now
+	d.forget()
+	d.heard = w.now
 }
 
 // spare says whether the volume has another full copy than d in sync.

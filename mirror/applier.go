@@ -90,8 +90,12 @@ const whyLearner = "it is being brought up to date, or was when that broke off"
 // Handle does one frame. An error ends the connection, and nothing more of it may
 // be handled. The payload is the caller's again when it returns.
 func (a *Applier) Handle(h *wire.Header, payload []byte) error {
-	if err := a.check(h, payload); err != nil {
+	repeated, err := a.check(h, payload)
+	if err != nil {
 		return err
+	}
+	if repeated {
+		return a.applied(h, nil)
 	}
 	off, length := int64(h.Offset), int64(h.Length)
 	switch h.Kind {
@@ -110,21 +114,25 @@ func (a *Applier) Handle(h *wire.Header, payload []byte) error {
 	return a.handleOther(h, payload)
 }
 
-// check says whether a frame may be done now, and notes it if it may.
-func (a *Applier) check(h *wire.Header, payload []byte) error {
+// check says whether a frame may be done now, and notes it if it may; and whether
+// it is one that was done before.
+func (a *Applier) check(h *wire.Header, payload []byte) (repeated bool, err error) {
 	if err := h.Check(payload); err != nil {
-		return err
+		return false, err
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	err := a.replaced()
-	if err == nil {
-		err = a.follower.Accept(h)
+	if err := a.replaced(); err != nil {
+		return false, err
 	}
-	if err == nil {
-		a.note(h)
+	if err := a.follower.Accept(h); err != nil {
+		return false, err
 	}
-	return err
+	if a.follower.Repeated(h) {
+		return true, nil
+	}
+	a.note(h)
+	return false, nil
 }
 
 // replaced says that a newer connection took this one's place. The lock is held.

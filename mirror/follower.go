@@ -35,6 +35,7 @@ type Follower struct {
 	blank  bool // its store holds nothing but zeroes
 	floor  uint64
 	reign  wire.ID // the primary's run that wrote last
+	reach  uint64  // highest seq of it that was applied, over all connections
 	recent recent
 	heard  time.Duration
 
@@ -88,7 +89,7 @@ func (f *Follower) Admit(hello *wire.Hello, epoch uint64, now time.Duration) (wi
 	f.floor = max(f.floor, epoch)
 	if f.reign != hello.Session {
 		f.recent.keep()
-		f.reign = hello.Session
+		f.reign, f.reach = hello.Session, 0
 		f.foreign = true
 	}
 	f.connection++
@@ -159,6 +160,12 @@ func (f *Follower) Accept(h *wire.Header) error {
 	return nil
 }
 
+// Repeated says that a write or zero was applied already, on an earlier connection
+// of this primary. Once more it would undo, for a while, the later ones that were.
+func (f *Follower) Repeated(h *wire.Header) bool {
+	return (h.Kind == wire.KindWrite || h.Kind == wire.KindZero) && h.Seq <= f.reach
+}
+
 // Writing notes a write or zero that is about to be applied: from here on it may
 // be there, in part.
 func (f *Follower) Writing(h *wire.Header) {
@@ -175,6 +182,7 @@ func (f *Follower) Applied(h *wire.Header) bool {
 		return false
 	}
 	f.applied = h.Seq
+	f.reach = max(f.reach, h.Seq)
 	if f.origin != nil {
 		f.origins.Add(*f.origin)
 		f.origin = nil

@@ -146,7 +146,7 @@ func (s *session) handle(h *wire.Header, payload []byte) error {
 	if h.Kind != wire.KindPing || h.Flags&wire.Durable == 0 {
 		return s.applier.Handle(h, payload)
 	}
-	if err := s.applier.check(h, payload); err != nil {
+	if _, err := s.applier.check(h, payload); err != nil {
 		return err
 	}
 	select {

@@ -21,7 +21,9 @@ var (
 //   - every acknowledged write is on every full copy in sync, and on stable storage there
 //     once a flush was acknowledged;
 //   - what was read is on all of them, so that no failover takes it back;
-//   - nobody serves a read after another took over.
+//   - nobody serves a read after another took over;
+//   - a write that its client sends again takes effect once;
+//   - what verification compares of a replica in sync does not differ.
 //
 // When a promotion is over all copies in sync are equal. When the faults end every
 // member comes back in sync, every op gets its answer, and all copies are equal; but

@@ -57,6 +57,7 @@ func (c *cluster) settle() {
 
 // repair ends what is wrong.
 func (c *cluster) repair() {
+	c.service.slow = 0
 	for i := range c.net.paths {
 		for j := range c.net.paths[i] {
 			if p := c.net.path(place(i), place(j)); p.cut || p.slow > 0 {

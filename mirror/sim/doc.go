@@ -32,6 +32,8 @@
 //	slow link                Everything is later.
 //	flapping link            Connections break; what was on its way is lost.
 //	corruption               A bit of a connection's bytes is changed on the way.
+//	slow commits             The configuration service takes long over what goes through
+//	                         its log: to do it, or to say so.
 //	pause                    The process does nothing; its clock goes on. What came
 //	                         meanwhile happens afterwards.
 //	kill                     The process ends; the page cache stays. Of what its disk was

@@ -59,6 +59,8 @@ func (f *fault) begin(c *cluster) {
 		f.disturb(c)
 	case faultFlap:
 		f.flap(c, c.now+f.lasts)
+	case faultCommit:
+		c.service.slow = c.now + f.lasts
 	case faultPause:
 		n.pause()
 		c.after(f.lasts, n.resume)
@@ -167,11 +169,13 @@ func (n *node) stop() {
 	n.down((*end).close)
 	err := s.CloseClean()
 	n.trace("stops in good order: %v", err)
+	clean := n.asleep
 	if n.rand.IntN(2) == 0 {
 		n.losePower()
 	} else {
 		n.disk.Kill()
 	}
+	n.asleep = clean && err == nil
 }
 
 // crashAmid ends the node at one of its next changes to its disk.

@@ -111,15 +111,29 @@ func (c *cluster) record(r record) {
 }
 
 // began notes a promotion.
-func (c *cluster) began(epoch uint64, lossy bool) {
-	c.hist.reigns = append(c.hist.reigns, reign{epoch: epoch, lossy: lossy})
+func (c *cluster) began(epoch uint64) {
+	c.hist.reigns = append(c.hist.reigns, reign{epoch: epoch})
 	// Who won may learn of it after who came next.
 	slices.SortFunc(c.hist.reigns, func(a, b reign) int { return cmp.Compare(a.epoch, b.epoch) })
 	c.stats.Promotions++
 	for _, n := range c.nodes {
 		n.forced = false
 	}
-	if lossy {
+}
+
+// reign finds one.
+func (h *history) reign(epoch uint64) *reign {
+	i := slices.IndexFunc(h.reigns, func(r reign) bool { return r.epoch == epoch })
+	return &h.reigns[i]
+}
+
+// settledFor says whether lost was called for a reign.
+func (c *cluster) settledFor(epoch uint64) bool { return c.hist.reign(epoch).lossy }
+
+// lost notes that a reign takes for the truth what a power loss left.
+func (c *cluster) lost(epoch uint64) {
+	if r := c.hist.reign(epoch); !r.lossy {
+		r.lossy = true
 		c.stats.Losses++
 	}
 }

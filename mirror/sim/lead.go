@@ -19,7 +19,9 @@ type lead struct {
 	m       *mirror.Machine
 	reign   uint64 // the epoch that it began with
 	began   time.Duration
+	before  mirror.Configuration
 	session wire.ID
+	lossy   bool      // this copy lost power
 	fresh   bool      // the store was new when the volume began
 	ids     []wire.ID // of the members' stores, as far as known
 
@@ -54,7 +56,7 @@ func (n *node) promote(before, v verdict) {
 	own := &mirror.Promotion{State: n.follower.State(n.store.Intents()), Before: before.conf, Origins: n.follower.Origins()}
 	l := &lead{
 		n: n, conf: c.opt.machine(n.id), reign: v.conf.Epoch, session: n.identity('s', c.unique()),
-		began: c.now, ids: v.ids, peers: make([]*peer, c.opt.members), retry: make([]time.Duration, c.opt.members),
+		began: c.now, before: before.conf, ids: v.ids, peers: make([]*peer, c.opt.members), retry: make([]time.Duration, c.opt.members),
 	}
 	if before.conf.Epoch == 0 {
 		own.Origins.Whole = true
@@ -69,9 +71,9 @@ func (n *node) promote(before, v verdict) {
 		n.fail(err)
 		return
 	}
-	lossy := before.conf.Epoch > 0 && !own.State.Complete || n.forced
-	n.trace("is promoted, lossy %v: %v", lossy, v.conf)
-	c.began(l.reign, lossy)
+	l.lossy = before.conf.Epoch > 0 && !own.State.Complete || n.forced
+	n.trace("is promoted, lossy %v: %v", l.lossy, v.conf)
+	c.began(l.reign)
 	n.lead, l.m = l, mirror.NewMachine(l.conf)
 	l.schedule()
 	l.step(mirror.Event{Kind: mirror.EvCommitted, Conf: v.conf, Own: own})
@@ -156,7 +158,7 @@ func (l *lead) heartbeat() {
 
 // look asks what is in force: another node may be primary.
 func (l *lead) look() {
-	l.n.ask((*service).inForce, l.committed)
+	l.n.askCommitted((*service).inForce, l.committed)
 }
 
 // committed tells the machine what is in force, if it is new.
@@ -218,6 +220,7 @@ func (l *lead) do(a mirror.Action) {
 	case mirror.ActStop:
 		l.stop(a.Err)
 	case mirror.ActFinish:
+		l.settleFor()
 		if a.Replica == l.n.id {
 			l.after(l.n.syncTime(), l.finish)
 			return
@@ -289,6 +292,22 @@ func (l *lead) sync(op *mirror.Op) {
 	})
 }
 
+// settleFor notes that the copies in sync agreed, and on what a copy has that lost
+// power: from now on copies count as whole that may lack something. None may be in sync
+// that lacks nothing.
+func (l *lead) settleFor() {
+	if !l.lossy || l.m.Serving() {
+		return
+	}
+	c := l.n.c
+	for _, n := range c.nodes {
+		if n != l.n && !c.settledFor(l.reign) && l.before.InSync.Has(n.id) && n.whole() {
+			c.violate("node %d lost power and goes on as primary, and node %d, in sync before, has everything", l.n.id, n.id)
+		}
+	}
+	c.lost(l.reign)
+}
+
 // finish makes this node's own copy a full one.
 func (l *lead) finish() {
 	err := l.n.store.Sync()
@@ -334,6 +353,9 @@ func (l *lead) stop(err error) {
 	})
 	l.n.beFollower()
 	l.n.rest = l.n.now() + l.n.between(0, 2*graceTime)
+	if errors.Is(err, mirror.ErrBetterCopy) { // whoever has it needs the time
+		l.n.rest += 4 * graceTime
+	}
 	if errors.Is(err, store.ErrBroken) {
 		l.n.fail(err)
 	}

@@ -149,8 +149,21 @@ func (e *end) close() {
 	e.out.put(chunk{fin: true})
 }
 
-// vanish ends the connection without a word, as a power cut does.
-func (e *end) vanish() { e.closed = true }
+// vanish ends the connection without a word, as a power cut does: what is on its way
+// arrives up to where something is lost, because nobody sends that again.
+func (e *end) vanish() {
+	e.closed = true
+	if s := e.out; len(s.queue) > 0 && s.net.rand.IntN(2) == 0 {
+		s.tear(s.net.rand.IntN(len(s.queue)))
+	}
+}
+
+// tear loses what is queued from somewhere in a chunk on.
+func (s *stream) tear(i int) {
+	s.queue = s.queue[:i+1]
+	c := &s.queue[i]
+	c.bytes, c.fin = c.bytes[:s.net.rand.IntN(len(c.bytes)+1)], false
+}
 
 // pump delivers what is due.
 func (s *stream) pump() {
@@ -183,15 +196,23 @@ func (s *stream) deliver(c chunk) {
 	}
 }
 
-// reset breaks the connections between two places; what was on its way is lost.
+// reset breaks the connections between two places: of what was on its way, the
+// rest is lost from somewhere on.
 func (n *network) reset(a, b place) {
 	for _, s := range append([]*stream(nil), n.streams...) {
 		if s.path != n.path(a, b) && s.path != n.path(b, a) {
 			continue
 		}
+		e, queue := s.end, s.queue
+		if len(queue) > 0 {
+			s.tear(n.rand.IntN(len(queue)))
+			queue = s.queue
+		}
 		s.queue = nil
-		e := s.end
 		n.c.nodes[s.to].run(func() {
+			for _, c := range queue {
+				s.deliver(c)
+			}
 			if !e.closed && e.ended != nil {
 				e.ended()
 			}

@@ -25,6 +25,7 @@ type node struct {
 	up     bool
 	paused bool
 	broken bool     // its disk; the process does not start
+	asleep bool     // it is down, and its copy was whole then, and is
 	doomed bool     // its disk stops at one of the next changes
 	life   int      // of the process; timers of an earlier one do nothing
 	late   []func() // what is to be done when the pause is over
@@ -90,7 +91,7 @@ func (n *node) every(interval time.Duration, do func()) {
 // newDisk gives the node an empty disk.
 func (n *node) newDisk() {
 	n.disks++
-	n.broken, n.forced = false, false
+	n.broken, n.forced, n.asleep = false, false, false
 	n.disk = memfs.New(n.rand.Uint64())
 }
 
@@ -146,6 +147,7 @@ func (n *node) kill() {
 // losePower ends it without a word, and with the page cache.
 func (n *node) losePower() {
 	n.down((*end).vanish)
+	n.asleep = false
 	n.disk.Crash([]float64{0, 0.3, 0.7, 1}[n.rand.IntN(4)])
 	n.boots++
 }
@@ -170,9 +172,18 @@ func (n *node) down(end func(*end)) {
 		s.over = true
 		end(s.end)
 	}
+	n.asleep = n.store.Meta().Complete
 	n.sessions, n.current, n.lead, n.late = nil, nil, nil, nil
 	n.up, n.paused, n.taking, n.store = false, false, false, nil
 	n.life++
+}
+
+// whole says whether this copy has every acknowledged write, as far as it knows.
+func (n *node) whole() bool {
+	if n.up {
+		return n.store.Meta().Complete
+	}
+	return n.asleep && !n.broken
 }
 
 func (n *node) pause() { n.paused = n.up }

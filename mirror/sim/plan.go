@@ -17,6 +17,7 @@ const (
 	faultSlow                       // everything between two places takes longer
 	faultCorrupt                    // a byte changes on the way
 	faultFlap                       // connections between two places break again and again
+	faultCommit                     // the configuration service takes long over proposals
 	faultPause                      // a node does nothing
 	faultKill                       // its process ends
 	faultPower                      // it loses power
@@ -31,7 +32,7 @@ const (
 )
 
 var faultNames = [...]string{
-	faultCut: "cut", faultOneWay: "one-way cut", faultIsolate: "isolation", faultPartition: "partition", faultSlow: "slow link", faultCorrupt: "corruption", faultFlap: "flapping link",
+	faultCut: "cut", faultOneWay: "one-way cut", faultIsolate: "isolation", faultPartition: "partition", faultSlow: "slow link", faultCorrupt: "corruption", faultFlap: "flapping link", faultCommit: "slow commits",
 	faultPause: "pause", faultKill: "kill", faultPower: "power cut", faultBlackout: "blackout", faultMidway: "crash amid disk operation", faultStop: "clean stop", faultStall: "stall",
 	faultFull: "full disk", faultSync: "failed sync", faultDisk: "new disk",
 }
@@ -40,7 +41,7 @@ func (k faultKind) String() string { return faultNames[k] }
 
 // weights say how often each kind is drawn.
 var weights = [faultKinds]int{
-	faultCut: 8, faultOneWay: 6, faultIsolate: 6, faultPartition: 6, faultSlow: 5, faultCorrupt: 5, faultFlap: 6, faultPause: 9, faultKill: 10, faultPower: 9,
+	faultCut: 8, faultOneWay: 6, faultIsolate: 6, faultPartition: 6, faultSlow: 5, faultCorrupt: 5, faultFlap: 6, faultCommit: 6, faultPause: 9, faultKill: 10, faultPower: 9,
 	faultBlackout: 2, faultMidway: 9, faultStop: 4, faultStall: 6, faultFull: 4, faultSync: 4, faultDisk: 4,
 }
 

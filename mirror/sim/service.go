@@ -17,6 +17,7 @@ type service struct {
 	by    uint64    // the proposal that made it so
 	ids   []wire.ID // of the members' stores; zero: not known
 	lease time.Duration
+	slow  time.Duration // until then proposals take long
 }
 
 // proposal is one attempt to change the configuration.
@@ -62,14 +63,41 @@ func (s *service) extend(from mirror.ReplicaID) (granted bool) {
 // ask sends a request to the service and gives its answer to done, if both
 // arrive: once at most.
 func (n *node) ask(request func(*service) verdict, done func(verdict)) {
+	n.askFor(0, 0, request, done)
+}
+
+// askCommitted is ask for what goes through a log, which may take long: before it is
+// done, or before the answer is there.
+func (n *node) askCommitted(request func(*service) verdict, done func(verdict)) {
+	d := n.c.service.commitTime()
+	if n.c.net.rand.IntN(2) == 0 {
+		n.askFor(d, 0, request, done)
+	} else {
+		n.askFor(0, d, request, done)
+	}
+}
+
+func (n *node) askFor(before, after time.Duration, request func(*service) verdict, done func(verdict)) {
 	s, life, answered := n.c.service, n.life, false
 	n.c.net.datagram(n.place(), s.place, func() {
-		v := request(s)
-		n.c.net.datagram(s.place, n.place(), func() {
-			if n.life == life && !answered {
-				answered = true
-				done(v)
-			}
+		n.c.after(before, func() {
+			v := request(s)
+			n.c.after(after, func() {
+				n.c.net.datagram(s.place, n.place(), func() {
+					if n.life == life && !answered {
+						answered = true
+						done(v)
+					}
+				})
+			})
 		})
 	})
+}
+
+// commitTime is how long a proposal takes.
+func (s *service) commitTime() time.Duration {
+	if s.c.now >= s.slow {
+		return 0
+	}
+	return time.Duration(s.c.net.rand.Int64N(int64(time.Second)))
 }

@@ -34,6 +34,8 @@ func (n *node) consider(v verdict) {
 			}
 		}
 		n.take(v, again)
+	case conf.Primary == n.id && conf.InSync.Has(n.id) && n.store.Meta().Lossy:
+		n.take(v, again) // in vain, if another copy is whole
 	case !n.follower.MayTakeOver(conf, n.id, graceTime, n.now()):
 	case conf.Primary == n.id:
 		n.take(v, again)
@@ -76,7 +78,7 @@ func (n *node) insist(p proposal, done func(v verdict, won bool)) {
 			return
 		}
 		n.proposed = n.c.now
-		n.ask(func(s *service) verdict { return s.propose(p) }, func(v verdict) {
+		n.askCommitted(func(s *service) verdict { return s.propose(p) }, func(v verdict) {
 			if !answered {
 				answered = true
 				done(v, v.by == p.id)

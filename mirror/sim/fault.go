@@ -207,7 +207,7 @@ func (n *node) dispensable() bool {
 		return false
 	}
 	for _, o := range n.c.nodes {
-		if o != n && n.c.service.conf.InSync.Has(o.id) && o.up && o.store.Meta().Complete {
+		if o != n && n.c.service.conf.InSync.Has(o.id) && o.up && o.whole() {
 			return true
 		}
 	}

@@ -181,7 +181,8 @@ func (n *node) down(end func(*end)) {
 // whole says whether this copy has every acknowledged write, as far as it knows.
 func (n *node) whole() bool {
 	if n.up {
-		return n.store.Meta().Complete
+		m := n.store.Meta()
+		return m.Complete && m.Broken == ""
 	}
 	return n.asleep && !n.broken
 }

@@ -128,9 +128,12 @@ func (m *Machine) up(id ReplicaID, s *ReplicaState) {
 	case m.serving:
 		r.standing = inSync
 		m.tellReplica(ActConfigure, id)
+		if sabotage.On("early origins") {
+			m.tellReplica(ActOrigins, id)
+		}
 		m.resend(id)
 		m.tellReplica(ActOrigins, id) // of ops that it has now, or has in line before
-	case s.Complete && !m.ownComplete:
+	case s.Complete && !m.ownComplete && !sabotage.On("better"):
 		m.stop(ErrBetterCopy)
 	default:
 		m.reconcile(id, s)

@@ -149,7 +149,7 @@ func (m *Machine) serve() {
 		if r.standing == reconciling {
 			r.standing = inSync
 		}
-		if m.dropped.Has(id) {
+		if m.dropped.Has(id) && !sabotage.On("dropped") {
 			r.union(&m.union)
 		}
 	}
@@ -215,7 +215,7 @@ func (m *Machine) reconsider() {
 
 // mayLeave says that a member may be taken out: not while this copy may lack what
 // that one has, or had if another store answers for it.
-func (m *Machine) mayLeave() bool { return m.serving || m.ownComplete }
+func (m *Machine) mayLeave() bool { return sabotage.On("may leave") || m.serving || m.ownComplete }
 
 // givenUp says whether a lost member is to be taken out.
 func (m *Machine) givenUp(r *member) bool {

@@ -16,6 +16,15 @@ type batch struct {
 	kick  bool // frames were queued
 }
 
+// note logs the first failure of the local store: from then on writes are refused.
+// The caller holds mu.
+func (v *Volume) note(err error) {
+	if err != nil && !v.told && v.machine.Failed() != nil {
+		v.told = true
+		v.running.Go(func() { v.conf.Log.Error("writes are refused from now on", "err", err) })
+	}
+}
+
 // step feeds the machine and sorts its actions into b. Frames are queued at
 // once, because their order is the order of the seqs. The caller holds mu.
 func (v *Volume) step(b *batch, ev Event) {
@@ -132,6 +141,7 @@ func (v *Volume) apply(b *batch) {
 	v.mu.Lock()
 	for _, op := range fast {
 		v.step(b, Event{Kind: EvApplied, Op: op, Err: op.core.err})
+		v.note(op.core.err)
 	}
 	v.mu.Unlock()
 }
@@ -171,6 +181,7 @@ func (v *Volume) tell(ev Event) {
 	b := v.batches.Get().(*batch)
 	v.mu.Lock()
 	v.step(b, ev)
+	v.note(ev.Err)
 	v.mu.Unlock()
 	v.finish(b)
 }
@@ -181,6 +192,7 @@ func (v *Volume) synced(ops []*Op, err error) {
 	for _, op := range ops {
 		v.step(b, Event{Kind: EvSynced, Op: op, Err: err})
 	}
+	v.note(err)
 	v.mu.Unlock()
 	v.finish(b)
 }

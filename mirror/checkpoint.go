@@ -8,16 +8,11 @@ import (
 	"lockstep/mirror/dirty"
 )
 
-// checkpointInterval is how often intents are given up and out-of-sync bitmaps
-// saved. A crash costs comparing what was written since the last one but one;
-// more often would make intents durable more often.
-const checkpointInterval = 15 * time.Second
-
 // checkpoints makes checkpoints until the volume is closed.
 func (v *Volume) checkpoints() {
-	tick := time.NewTicker(checkpointInterval)
+	tick := time.NewTicker(v.conf.Checkpoint)
 	defer tick.Stop()
-	var done uint64 // LastSeq after the last one
+	var done uint64 // what the last one covered, and its own flush
 	for number := uint64(1); ; number++ {
 		select {
 		case <-v.ctx.Done():
@@ -28,15 +23,16 @@ func (v *Volume) checkpoints() {
 			}
 		case <-v.saved:
 		}
+		covered := v.lastSeq() + 1
 		switch err := v.checkpoint(v.ctx, number); {
 		case err == nil:
+			done = covered
 		case errors.Is(err, errNotReady) || v.ctx.Err() != nil:
 			continue
 		default:
 			v.conf.Log.Warn("checkpoint: after a crash more will be compared", "err", err)
 			continue
 		}
-		done = v.lastSeq()
 	}
 }
 
@@ -59,6 +55,8 @@ func (v *Volume) checkpointNow() {
 // the intents go. Before that, what other members lack is saved, because until then
 // the intents had it too.
 func (v *Volume) checkpoint(ctx context.Context, number uint64) error {
+	v.checkpointing.Lock() // an older snapshot must not be saved after a newer one
+	defer v.checkpointing.Unlock()
 	generation, last := v.begin(number)
 	if err := v.completed(ctx, last); err != nil {
 		return err

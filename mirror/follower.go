@@ -3,6 +3,7 @@ package mirror
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"lockstep/mirror/dirty"
@@ -34,8 +35,9 @@ type Follower struct {
 	size   int64
 	blank  bool // its store holds nothing but zeroes
 	floor  uint64
-	reign  wire.ID // the primary's run that wrote last
-	reach  uint64  // highest seq of it that was applied, over all connections
+	reign  wire.ID   // the primary's run that wrote last
+	led    []wire.ID // this copy was the primary last, with these in sync, itself among them; nil: it was not
+	reach  uint64    // highest seq of it that was applied, over all connections
 	recent recent
 	heard  time.Duration
 
@@ -72,6 +74,16 @@ func NewFollower(id Identity, size int64, blank bool, now time.Duration) *Follow
 	return f
 }
 
+// Led notes that this copy was its volume's primary when it was last in use, and
+// which stores were in sync with it, its own among them: no other may lead it from
+// then on, lest what it acknowledged is undone, nor one under the same epoch. It is no
+// full copy to the next primary, which does not know what it wrote.
+func (f *Follower) Led(inSync []wire.ID) {
+	f.led = inSync
+	f.id.Complete, f.id.Lossy = false, false
+	f.Fence(f.id.Epoch + 1)
+}
+
 // Identity is the copy's as it should be on disk.
 func (f *Follower) Identity() Identity { return f.id }
 
@@ -92,6 +104,7 @@ func (f *Follower) Admit(hello *wire.Hello, epoch uint64, now time.Duration) (wi
 		f.reign, f.reach = hello.Session, 0
 		f.foreign = true
 	}
+	f.led = nil
 	f.connection++
 	f.snapshot = false
 	f.epoch, f.part, f.origin = epoch, 0, nil
@@ -106,15 +119,24 @@ func (f *Follower) Admit(hello *wire.Hello, epoch uint64, now time.Duration) (wi
 func (f *Follower) Admissible(hello *wire.Hello, epoch uint64) error {
 	switch {
 	case f.id.Volume != (wire.ID{}) && f.id.Volume != hello.ID:
-		return fmt.Errorf("%w (%v, not %v): is the address right? To use it for this one, remove its store first", ErrWrongVolume, f.id.Volume, hello.ID)
+		return fmt.Errorf("%w (%v, the primary's is %v%s): is the address right, and the primary's --store? If this copy is the one you want, serve it, or a copy of it with its .lockstep directory; only if nothing in it is needed, remove both", ErrWrongVolume, f.id.Volume, hello.ID, newIf(hello.Fresh))
+	case f.led != nil && !slices.Contains(f.led, hello.Replica):
+		return errors.New("this copy was served as the volume's primary itself, and the copy that is the primary now was not in sync with it: what was written here would be lost. If it may be, start this replica with --overwrite; if not, serve this one")
 	case epoch < f.floor && !sabotage.On("fence"):
-		return fmt.Errorf("%w (epoch %d, this replica has seen %d)", ErrFenced, epoch, f.floor)
+		return fmt.Errorf("%w (epoch %d, this replica has seen %d); if that one is gone and what this copy has beyond the primary's may be lost, remove this replica's store: it is copied anew", ErrFenced, epoch, f.floor)
 	case hello.Size != uint64(f.size):
 		return fmt.Errorf("the volume has %d bytes, this replica's store %d; start both with the same --size", hello.Size, f.size)
-	case hello.Fresh && f.id.Volume == (wire.ID{}) && !f.blank:
-		return errors.New("it holds data and the primary's store is new: nothing was overwritten. If the replica is right, copy its file to the primary's --store; if it is to be emptied, remove its file, or start it with --overwrite")
+	case f.id.Volume == (wire.ID{}) && !f.blank:
+		return errors.New("it holds data that belongs to no volume: nothing was overwritten. If that data is the right one, serve it as the primary; if it may be overwritten, start the replica with --overwrite, or remove its file")
 	}
 	return nil
+}
+
+func newIf(fresh bool) string {
+	if fresh {
+		return ", which is new"
+	}
+	return ""
 }
 
 // Written are the ranges that may differ from other in-sync copies; false if they

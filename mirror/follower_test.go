@@ -49,6 +49,13 @@ func finishFollower(t *testing.T, f *Follower) {
 	}
 }
 
+// ledBy is the hello of a primary with that store.
+func ledBy(store wire.ID) *wire.Hello {
+	h := helloOf(volumeA, reignOne)
+	h.Replica = store
+	return h
+}
+
 func TestFollowerAdmits(t *testing.T) {
 	full := Identity{Volume: volumeA, Replica: wire.ID{7}, Epoch: 5, Complete: true}
 	lossy := Identity{Volume: volumeA, Epoch: 5, Lossy: true}
@@ -57,6 +64,7 @@ func TestFollowerAdmits(t *testing.T) {
 	for name, c := range map[string]struct {
 		id    Identity
 		blank bool
+		led   []wire.ID // in sync when it was the primary
 		hello *wire.Hello
 		epoch uint64
 		want  wire.Welcome
@@ -73,13 +81,20 @@ func TestFollowerAdmits(t *testing.T) {
 			want: wire.Welcome{Epoch: 5, Lossy: true, Known: true}, after: lossy},
 		"an empty store": {blank: true, hello: fresh, epoch: 1,
 			want: wire.Welcome{Epoch: 1}, after: Identity{Volume: volumeA, Epoch: 1}},
-		"a full copy of who knows what": {id: Identity{Complete: true, Lossy: true}, hello: helloOf(volumeA, reignOne), epoch: 1,
+		"a full copy of who knows what": {blank: true, id: Identity{Complete: true, Lossy: true}, hello: helloOf(volumeA, reignOne), epoch: 1,
 			want: wire.Welcome{Epoch: 1}, after: Identity{Volume: volumeA, Epoch: 1}},
-		"another volume":            {id: full, hello: helloOf(volumeB, reignOne), epoch: 9, err: ErrWrongVolume.Error(), after: full},
-		"another size":              {id: full, hello: small, epoch: 9, err: "4096 bytes", after: full},
-		"data, and the primary new": {hello: fresh, epoch: 1, err: "nothing was overwritten"},
+		"another volume":    {id: full, hello: helloOf(volumeB, reignOne), epoch: 9, err: ErrWrongVolume.Error(), after: full},
+		"another size":      {id: full, hello: small, epoch: 9, err: "4096 bytes", after: full},
+		"data of no volume": {hello: fresh, epoch: 1, err: "nothing was overwritten"},
+		"who it led when it was the primary": {id: full, led: []wire.ID{{9}, {8}}, hello: ledBy(wire.ID{8}), epoch: full.Epoch + 1,
+			want: wire.Welcome{Epoch: full.Epoch + 1, Replica: full.Replica, Known: true}, after: Identity{Volume: volumeA, Replica: full.Replica, Epoch: full.Epoch + 1}},
+		"who it did not": {id: full, led: []wire.ID{{9}}, hello: ledBy(wire.ID{8}), epoch: 9, err: "was served as the volume's primary itself",
+			after: Identity{Volume: full.Volume, Replica: full.Replica, Epoch: full.Epoch}},
 	} {
 		f := NewFollower(c.id, followerSize, c.blank, 0)
+		if c.led != nil {
+			f.Led(c.led)
+		}
 		w, err := f.Admit(c.hello, c.epoch, 0)
 		if c.err != "" {
 			if err == nil || !strings.Contains(err.Error(), c.err) {

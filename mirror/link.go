@@ -167,7 +167,7 @@ func (l *link) greet(p *Peer, fc *frameConn) (ev Event, err error) {
 		return ev, err
 	}
 	store := l.v.conf.Store
-	hello := wire.Hello{Size: uint64(store.Size()), Session: l.v.session, ID: store.Meta().Volume, Fresh: store.New(), Volume: l.v.conf.Volume}
+	hello := wire.Hello{Size: uint64(store.Size()), Session: l.v.session, ID: store.Meta().Volume, Replica: store.Meta().Replica, Fresh: store.New(), Volume: l.v.conf.Volume}
 	if _, err := fc.out.Write(p.AppendHello(nil, &hello)); err != nil {
 		return ev, err
 	}

@@ -19,7 +19,7 @@ var (
 	ErrDeposed = errors.New("this node is no longer the volume's primary")
 	// ErrBetterCopy: this copy lost its page cache with its machine's power, and
 	// another in-sync replica did not: that one has every acknowledged write.
-	ErrBetterCopy = errors.New("this copy may lack acknowledged writes (its machine went down uncleanly); another has them all")
+	ErrBetterCopy = errors.New("this copy may lack acknowledged writes (its machine went down uncleanly); a replica has them all: serve that one's store, or give up what is missing (--accept-data-loss)")
 	// ErrForgotten: an op was sent again after a failover, and whether it was applied
 	// before is not known here. Its outcome is unknown, as of any failed write.
 	ErrForgotten = errors.New("whether this retried request was applied before is not known; its outcome is unknown")
@@ -241,6 +241,9 @@ func (m *Machine) Ready() bool {
 	}
 	return m.Serving() && m.open && m.failed == nil
 }
+
+// Failed is why writes are refused for good, or nil.
+func (m *Machine) Failed() error { return m.failed }
 
 // Step takes one event and returns what to do about it. The slice is valid
 // until the next Step.

@@ -107,6 +107,9 @@ func (l *link) prime(fc *frameConn) error {
 	stale := 0
 	for began := time.Now(); stale < 2 && time.Since(began) < 4*l.v.conf.Timeout; {
 		start := time.Now()
+		if err := fc.conn.SetDeadline(start.Add(4 * l.v.conf.Timeout)); err != nil {
+			return err
+		}
 		for range primeSize / len(pad) {
 			if err := fc.write(wire.Header{Kind: wire.KindPing}, pad); err != nil {
 				return err
@@ -125,7 +128,7 @@ func (l *link) prime(fc *frameConn) error {
 		}
 		best = min(best, took)
 	}
-	return nil
+	return fc.conn.SetDeadline(time.Time{})
 }
 
 // primeSize is how much a link must carry at full speed before it counts as

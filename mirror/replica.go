@@ -17,7 +17,8 @@ import (
 type ReplicaConfig struct {
 	// Store is the replica's copy. It stays the caller's to close.
 	Store Store
-	// Overwrite lets a primary with a new store take a copy that holds something.
+	// Overwrite lets a primary with a new store take a copy that holds something, and
+	// any primary one that was the primary itself.
 	Overwrite bool
 	// Log gets one line for each primary that comes or goes. Default: none.
 	Log *slog.Logger
@@ -53,14 +54,9 @@ func NewReplica(conf ReplicaConfig) *Replica {
 	if conf.Log == nil {
 		conf.Log = slog.New(slog.DiscardHandler)
 	}
-	id := IdentityOf(conf.Store.Meta())
-	was := led(conf.Store)
-	if was { // what it acknowledged since, no other primary knows
-		id.Complete, id.Lossy = false, false
-	}
-	f := NewFollower(id, conf.Store.Size(), conf.Store.New() || conf.Overwrite, now())
-	if was {
-		f.Fence(id.Epoch + 1)
+	f := NewFollower(IdentityOf(conf.Store.Meta()), conf.Store.Size(), conf.Store.New() || conf.Overwrite, now())
+	if inSync, was := led(conf.Store); was && !conf.Overwrite {
+		f.Led(inSync)
 	}
 	return &Replica{conf: conf, greeting: make(chan struct{}, maxGreeting), follower: f}
 }

@@ -110,7 +110,7 @@ func (r *member) next() *Copy {
 	if r.cursor = 0; !r.missed.Empty() {
 		return r.next()
 	}
-	if r.comparing() == maxComparing {
+	if n := r.comparing(); n == maxComparing || n == 0 && len(r.flying) > 0 { // a copy on its way would be found different
 		return nil
 	}
 	if off, n, ok := r.maybe.Next(0, maxCompare); ok {

@@ -28,6 +28,9 @@ type roster struct {
 	store Store
 	log   *slog.Logger
 
+	first    bool // the volume is new
+	followed bool // this copy has only ever been a replica
+
 	mu     sync.Mutex
 	record rosterRecord
 	seen   []wire.ID // the store that answered last, by member
@@ -53,6 +56,8 @@ func openRoster(conf *Config) (*roster, error) {
 	var old rosterRecord
 	switch data, err := conf.Store.ReadRecord(rosterName); {
 	case errors.Is(err, fs.ErrNotExist):
+		r.first = conf.Store.Meta().Volume == wire.ID{}
+		r.followed = !r.first
 	case err != nil:
 		return nil, fmt.Errorf("%w; to compare every replica in full instead, remove that file", err)
 	default:
@@ -72,26 +77,37 @@ func openRoster(conf *Config) (*roster, error) {
 		}
 		r.record.Members = append(r.record.Members, member)
 	}
-	return r, r.forget(old.Members, stale, conf.AcceptDataLoss)
+	return r, r.forget(old.Members, stale, conf)
 }
 
 // led says whether a store was its volume's primary last, as far as it knows: under
-// the epoch in its metadata.
-func led(s Store) bool {
+// the epoch in its metadata; and which stores were in sync then.
+func led(s Store) (inSync []wire.ID, was bool) {
 	data, err := s.ReadRecord(rosterName)
 	var record rosterRecord
-	return err == nil && json.Unmarshal(data, &record) == nil && record.Epoch >= s.Meta().Epoch
+	if err != nil || json.Unmarshal(data, &record) != nil || record.Epoch < s.Meta().Epoch {
+		return nil, false
+	}
+	for _, m := range record.Members {
+		if id, ok := m.id(); ok && m.InSync {
+			inSync = append(inSync, id)
+		}
+	}
+	return inSync, true
 }
 
 // forget removes the out-of-sync bitmaps of members that are not given any more,
 // of those in sync, and of all if the record is stale.
-func (r *roster) forget(old []rosterMember, stale, accept bool) error {
+func (r *roster) forget(old []rosterMember, stale bool, given *Config) error {
 	for _, m := range old {
 		i := slices.IndexFunc(r.record.Members, func(n rosterMember) bool { return m.Addr == n.Addr })
-		if i < 0 && m.InSync && r.store.Meta().Lossy && !accept {
+		switch {
+		case i >= 0:
+		case m.InSync && r.store.Meta().Lossy && !given.AcceptDataLoss:
 			return fmt.Errorf("replica %s was in sync and is not named: it may have writes that this copy lost with its machine's power; name it, or serve its copy, or accept that they are lost (--accept-data-loss)", m.Addr)
-		}
-		if i < 0 {
+		case m.InSync && !stale && !slices.Contains(given.Forget, m.Addr):
+			return fmt.Errorf("replica %s is in sync and is not named: name it, or give it up (--forget-replica %s)", m.Addr, m.Addr)
+		default:
 			r.log.Warn("a replica is not named any more: the volume goes on without it", "replica", m.Addr, "was_in_sync", m.InSync)
 		}
 		if id, ok := m.id(); ok && (i < 0 || m.InSync || stale) {
@@ -146,6 +162,9 @@ func (r *roster) promotion(acceptDataLoss bool) (*Promotion, error) {
 		})
 		if err != nil {
 			return nil, err
+		}
+		if !first {
+			r.log.Warn("data loss is accepted: what this copy lacks is gone, and replicas are made equal to it", "why", meta.Why)
 		}
 		meta = r.store.Meta()
 	}

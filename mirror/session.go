@@ -2,9 +2,11 @@ package mirror
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -162,7 +164,7 @@ func (s *session) handle(h *wire.Header, payload []byte) error {
 func (s *session) syncs() {
 	for range s.wake {
 		for s.applier.Wanted() > 0 {
-			if err := s.applier.Sync(); err != nil {
+			if err := s.inTime(s.applier.Sync); err != nil {
 				s.report(err)
 				s.conn.Close()
 				return
@@ -171,10 +173,25 @@ func (s *session) syncs() {
 	}
 }
 
+// syncTimeout is how long a disk may take to sync before the replica counts as lost:
+// heartbeats, which another goroutine answers, would hide it.
+const syncTimeout = 30 * time.Second
+
+// inTime ends the connection if a sync hangs. A new one is not served before the
+// sync is over.
+func (s *session) inTime(sync func() error) error {
+	t := time.AfterFunc(syncTimeout, func() {
+		s.report(fmt.Errorf("its disk did not sync within %v", syncTimeout))
+		s.conn.Close()
+	})
+	defer t.Stop()
+	return sync()
+}
+
 // pings answers the pings that wait for the disk.
 func (s *session) pings() {
 	for p := range s.durable {
-		if err := s.applier.pong(&p.header, p.under); err != nil {
+		if err := s.inTime(func() error { return s.applier.pong(&p.header, p.under) }); err != nil {
 			s.report(err)
 			s.conn.Close()
 		}

@@ -9,11 +9,12 @@ type Status struct {
 	Volume    string          `json:"volume"`
 	Size      int64           `json:"size_bytes"`
 	Epoch     uint64          `json:"epoch"`
-	Serving   bool            `json:"serving"`         // the promotion is over
-	Ready     bool            `json:"ready"`           // writes are taken
-	Policy    string          `json:"on_replica_loss"` // suspend or continue
-	Contract  string          `json:"ack"`             // written or durable
-	InFlight  int             `json:"in_flight"`       // writes above the watermark
+	Serving   bool            `json:"serving"`          // the promotion is over
+	Ready     bool            `json:"ready"`            // writes are taken
+	Failed    string          `json:"failed,omitempty"` // why writes are refused for good
+	Policy    string          `json:"on_replica_loss"`  // suspend or continue
+	Contract  string          `json:"ack"`              // written or durable
+	InFlight  int             `json:"in_flight"`        // writes above the watermark
 	Watermark uint64          `json:"watermark"`
 	Replicas  []ReplicaStatus `json:"replicas"`
 }
@@ -66,6 +67,9 @@ func (v *Volume) Status() Status {
 		Volume: v.conf.Volume, Size: v.conf.Store.Size(), Epoch: m.Configuration().Epoch,
 		Serving: m.Serving(), Ready: m.Ready(), Policy: "suspend", Contract: "written",
 		InFlight: m.InFlight(), Watermark: m.Watermark(), Replicas: []ReplicaStatus{},
+	}
+	if err := m.Failed(); err != nil {
+		s.Failed = err.Error()
 	}
 	if v.conf.Continue {
 		s.Policy = "continue"

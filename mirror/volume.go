@@ -34,8 +34,14 @@ type Config struct {
 	LossTimeout time.Duration
 	// AcceptDataLoss makes this copy the truth although it may lack acknowledged writes.
 	AcceptDataLoss bool
+	// Forget names replicas that are on record as in sync and not in Replicas any more.
+	Forget []string
 	// Resync bounds what resync takes from the volume's clients.
 	Resync PaceConfig
+	// Checkpoint is how often intents are given up and what replicas lack is saved. A
+	// crash costs comparing what was written since the last one but one; more often
+	// makes intents durable more often. Default 15 s.
+	Checkpoint time.Duration
 	// Complete gets every op back, in batches, on the goroutine that noticed.
 	// It must not wait for the volume. The slice is reused after it returns.
 	Complete func([]*Op)
@@ -57,6 +63,7 @@ type Config struct {
 const (
 	DefaultTimeout     = 3 * time.Second
 	DefaultLossTimeout = 5 * time.Second
+	DefaultCheckpoint  = 15 * time.Second
 )
 
 // blockSize is the granularity of what a replica missed, in bytes: what most
@@ -73,28 +80,30 @@ const tickInterval = 50 * time.Millisecond
 // Volume is a primary: it does ops on its own store and on every replica. It is
 // the driver of a [Machine]: the Machine decides, the Volume does.
 type Volume struct {
-	conf      Config
-	roster    *roster
-	session   wire.ID
-	links     []*link // by member; nil for this one
-	sync      *syncer
-	slow      chan struct{} // a token for each slow op that runs
-	ctx       context.Context
-	stop      context.CancelFunc
-	running   sync.WaitGroup
-	batches   sync.Pool // *batch
-	pace      *pacer
-	resyncing atomic.Bool   // something is being copied or compared
-	allowed   atomic.Int64  // bytes per second that resync may move
-	resting   atomic.Bool   // resync rests, so that it is known what writes feel without it
-	verifying atomic.Int64  // bytes that verifications have left
-	ended     chan struct{} // closed when the machine has stopped by itself
-	saved     chan struct{} // capacity 1: a checkpoint is due now
+	conf          Config
+	roster        *roster
+	session       wire.ID
+	links         []*link // by member; nil for this one
+	sync          *syncer
+	slow          chan struct{} // a token for each slow op that runs
+	ctx           context.Context
+	stop          context.CancelFunc
+	running       sync.WaitGroup
+	batches       sync.Pool // *batch
+	pace          *pacer
+	resyncing     atomic.Bool   // something is being copied or compared
+	allowed       atomic.Int64  // bytes per second that resync may move
+	resting       atomic.Bool   // resync rests, so that it is known what writes feel without it
+	verifying     atomic.Int64  // bytes that verifications have left
+	ended         chan struct{} // closed when the machine has stopped by itself
+	saved         chan struct{} // capacity 1: a checkpoint is due now
+	checkpointing sync.Mutex    // held for a whole checkpoint
 
 	mu      sync.Mutex
 	machine *Machine
 	closed  bool
 	cause   error         // why ended is closed
+	told    bool          // that writes are refused
 	changed chan struct{} // closed and replaced whenever a replica comes or goes
 	degrade time.Duration // since when not every member is in sync; 0 if all are
 }
@@ -131,6 +140,9 @@ func Open(conf Config) (*Volume, error) {
 func (c *Config) defaults() {
 	if c.Timeout == 0 {
 		c.Timeout = DefaultTimeout
+	}
+	if c.Checkpoint == 0 {
+		c.Checkpoint = DefaultCheckpoint
 	}
 	if c.LossTimeout == 0 {
 		c.LossTimeout = DefaultLossTimeout
@@ -183,6 +195,12 @@ func (v *Volume) promote() error {
 		return err
 	}
 	v.conf.Log.Info("configuration", "epoch", conf.Epoch, "in_sync", conf.InSync.String())
+	if own.State.Lossy {
+		v.conf.Log.Warn("this copy lost its machine's power and may lack acknowledged writes: it waits for every store that was in sync; if one of them is gone for good, accept the loss (--accept-data-loss)")
+	}
+	if v.roster.followed {
+		v.conf.Log.Warn("this copy was a replica until now: if its volume was run with --on-replica-loss continue and left it behind, it lacks what was written since")
+	}
 	v.tell(Event{Kind: EvCommitted, Conf: conf, Own: own})
 	return nil
 }
@@ -256,12 +274,18 @@ func (v *Volume) Cause() error {
 	return v.cause
 }
 
+// readyLocked says whether the volume takes writes; for the first time that asks for
+// every replica, lest a wrong address makes a mirror of one.
+func (v *Volume) readyLocked() bool {
+	return v.machine.Ready() && (!v.roster.first || v.machine.Configuration().InSync == v.machine.conf.Members)
+}
+
 // Wait returns when the volume takes writes, or with the reason why not when ctx
-// ends or the volume does.
+// ends or the volume does. A new volume waits for every replica, whatever the policy.
 func (v *Volume) Wait(ctx context.Context) error {
 	for {
 		v.mu.Lock()
-		ready, changed := v.machine.Ready(), v.changed
+		ready, changed := v.readyLocked(), v.changed
 		v.mu.Unlock()
 		if ready {
 			return nil

@@ -30,13 +30,14 @@ type site struct {
 	t     *testing.T
 	store Store
 	addr  string
+	taken bool // whatever the store holds may be overwritten
 	stop  context.CancelFunc
 	over  chan error
 }
 
 func newStore(t *testing.T, size int64) *store.Store {
 	t.Helper()
-	s, err := store.Open(store.Options{Path: filepath.Join(t.TempDir(), "store"), Size: size})
+	s, err := store.Open(store.Options{Path: filepath.Join(t.TempDir(), "store"), Size: size, Region: 64 << 10})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +61,7 @@ func (r *site) start() {
 		r.t.Fatal(err)
 	}
 	r.addr, r.stop, r.over = ln.Addr().String(), cancel, make(chan error, 1)
-	rep := NewReplica(ReplicaConfig{Store: r.store, Log: testLog(r.t)})
+	rep := NewReplica(ReplicaConfig{Store: r.store, Overwrite: r.taken, Log: testLog(r.t)})
 	go func() { r.over <- rep.Serve(ctx, ln) }()
 }
 
@@ -282,7 +283,13 @@ func TestReplicasAreMadeEqualAtStart(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	open(t, Config{Store: local, Replicas: []string{newSite(t, remote).addr}}).inSync()
+	r := newSite(t, remote)
+	c := open(t, Config{Store: local, Replicas: []string{r.addr}})
+	c.until("refused", func() bool { return strings.Contains(c.v.Status().Replicas[0].Err, "--overwrite") })
+	r.kill()
+	r.taken = true
+	r.start()
+	c.inSync()
 	wantEqual(t, local, remote)
 }
 

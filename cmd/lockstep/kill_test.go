@@ -41,15 +41,15 @@ func TestKilledUnderLoad(t *testing.T) {
 				s.round(i)
 			}
 			s.end()
-			t.Logf("%d rounds: %d acknowledged writes, %d lost; %d sectors checked, 0 differing", rounds, s.acked.Load(), 0, s.checked)
+			t.Logf("%d rounds: %d acknowledged writes, all there; %d sectors checked, %d times all copies compared", rounds, s.acked.Load(), s.checked, s.compared)
 		})
 	}
 }
 
 const (
-	killBlocks  = 256 // written at, 4 KiB each, one a MiB apart by killStride
-	killStride  = 260 << 10
-	killSize    = 96 << 20
+	killBlocks  = 256 // written at, 4 KiB each, one to a region
+	killStride  = 4 << 20
+	killSize    = 1 << 30
 	killWriters = 16
 	killSector  = 512
 )
@@ -63,12 +63,14 @@ type trio struct {
 	ports  [2]string
 	procs  [3]*process // the primary first
 
-	counter atomic.Uint64 // numbers writes: each sector holds the number of its last
-	acked   atomic.Int64
-	checked int64
-	low     [killBlocks]uint64                    // acknowledged since the last check
-	high    [killBlocks]uint64                    // asked for since then
-	known   [killBlocks][4096 / killSector]uint64 // as read at the last check
+	counter  atomic.Uint64 // numbers writes: each sector holds the number of its last
+	phase    atomic.Int64  // which blocks are written first in this round
+	acked    atomic.Int64
+	checked  int64
+	compared int
+	low      [killBlocks]uint64                    // acknowledged since the last check
+	high     [killBlocks]uint64                    // asked for since then
+	known    [killBlocks][4096 / killSector]uint64 // as read at the last check
 }
 
 func newTrio(t *testing.T, policy string, seed uint64) *trio {
@@ -97,7 +99,7 @@ func (s *trio) file(i int) string { return filepath.Join(s.dir, fmt.Sprintf("%d.
 func (s *trio) start(i int) {
 	size := strconv.Itoa(killSize)
 	args := []string{"serve", "--store=" + s.file(0), "--size=" + size, "--nbd=unix:" + s.socket(),
-		"--replica=" + s.ports[0], "--replica=" + s.ports[1], "--timeout=500ms", "--on-replica-loss=" + s.policy, "--loss-timeout=200ms"}
+		"--replica=" + s.ports[0], "--replica=" + s.ports[1], "--timeout=500ms", "--on-replica-loss=" + s.policy, "--loss-timeout=200ms", "--checkpoint=120ms"}
 	if i > 0 {
 		args = []string{"replica", "--store=" + s.file(i), "--size=" + size, "--listen=" + s.ports[i-1]}
 	}
@@ -129,6 +131,7 @@ func (s *trio) dial() *nbd.Client {
 // round writes, kills in the middle of it, starts what was killed and checks.
 func (s *trio) round(i int) {
 	s.Helper()
+	s.phase.Store(s.rand.Int64N(8))
 	client := s.dial()
 	ctx, stop := context.WithCancel(s.Context())
 	var writing sync.WaitGroup
@@ -138,10 +141,12 @@ func (s *trio) round(i int) {
 	}
 	pause := func(most time.Duration) { time.Sleep(time.Duration(s.rand.Int64N(int64(most)))) }
 	pause(400 * time.Millisecond)
-	victims := [][]int{{0}, {1}, {2}, {1, 2}, {0, 1, 2}, {0, 2}}[s.rand.IntN(6)]
+	victims := [][]int{{0}, {1}, {2}, {1, 2}, {0, 1, 2}, {0, 2}, {0, 1}, {0, 2}}[s.rand.IntN(8)]
 	stopped := s.rand.IntN(4) == 0
+	s.rand.Shuffle(len(victims), func(i, j int) { victims[i], victims[j] = victims[j], victims[i] })
 	for _, v := range victims {
-		if stopped { // for longer than anybody waits, then killed or going on
+		pause(1200 * time.Millisecond) // one after the other: the primary goes on without some, then ends too
+		if stopped {                   // for longer than anybody waits, then killed or going on
 			s.procs[v].cmd.Process.Signal(syscall.SIGSTOP)
 		} else {
 			s.procs[v].kill()
@@ -166,6 +171,10 @@ func (s *trio) round(i int) {
 	client.Close()
 	s.check(i, settle)
 	settle.Close()
+	if s.rand.IntN(3) > 0 {
+		s.awaitSync()
+		s.compare()
+	}
 }
 
 // write writes the blocks of one writer, one at a time, until ctx ends or the
@@ -173,7 +182,7 @@ func (s *trio) round(i int) {
 func (s *trio) write(ctx context.Context, c *nbd.Client, writer int, r *rand.Rand) {
 	data := make([]byte, 4096)
 	for ctx.Err() == nil {
-		block := r.IntN(killBlocks/killWriters)*killWriters + writer
+		block := (int(s.phase.Load())+int(time.Now().UnixMilli()/150))%(killBlocks/killWriters)*killWriters + writer // moves on: what was written before is given up by a checkpoint
 		n := s.counter.Add(1)
 		for off := 0; off < len(data); off += 16 {
 			binary.LittleEndian.PutUint64(data[off:], uint64(block))
@@ -227,6 +236,12 @@ func (s *trio) end() {
 			s.Fatal(err)
 		}
 	}
+	s.compare()
+}
+
+func (s *trio) compare() {
+	s.Helper()
+	s.compared++
 	for i := 1; i < len(s.procs); i++ {
 		if err := compareFiles(s.file(0), s.file(i), killSize); err != nil {
 			s.Fatalf("copy %d: %v", i, err)

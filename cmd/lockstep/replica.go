@@ -18,7 +18,7 @@ type replicaCmd struct {
 	Size      byteSize      `required:"" help:"The volume's size, the same at every site: 1GiB, 512MiB."`
 	Meta      string        `placeholder:"DIR" help:"Where the metadata of --store is. Default: FILE.lockstep; to be given for a block device."`
 	Direct    bool          `help:"Bypass the page cache (O_DIRECT)."`
-	Overwrite bool          `help:"Let a primary whose store is new take this copy, although it holds something: for a block device that was used before."`
+	Overwrite bool          `help:"Let a primary overwrite what this copy holds, although it belongs to no volume (a block device, a file from elsewhere), or was itself served as the primary."`
 	Listen    string        `required:"" placeholder:"HOST:PORT" help:"Where the primary connects to."`
 	Poll      time.Duration `default:"0s" help:"Spin this long for the next frame before sleeping; 100us suits sites that are microseconds apart."`
 }

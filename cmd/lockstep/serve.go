@@ -30,8 +30,10 @@ type serveCmd struct {
 	Loss       string        `name:"on-replica-loss" default:"suspend" enum:"suspend,continue" help:"suspend = writes wait until every replica is in sync; continue = a replica that is lost for --loss-timeout is left behind, and brought up to date when it is back. With continue nothing but this process may write to the volume: if this site is lost too, a replica that was left behind lacks what was written since."`
 	LossWait   time.Duration `name:"loss-timeout" default:"5s" help:"How long a lost replica holds writes up with --on-replica-loss continue."`
 	AcceptLoss bool          `name:"accept-data-loss" help:"Serve this copy although it may lack acknowledged writes (its machine lost power, or it was being brought up to date). Replicas are made equal to it."`
+	Forget     []string      `name:"forget-replica" sep:"none" placeholder:"HOST:PORT" help:"Give up a replica that was in sync and is not named any more. May be given more than once."`
 	Meta       string        `placeholder:"DIR" help:"Where the metadata of --store is. Default: FILE.lockstep; to be given for a block device."`
 	Direct     bool          `help:"Bypass the page cache (O_DIRECT). Clients then see the disk's block size as the smallest request."`
+	Checkpoint time.Duration `hidden:"" default:"15s"`
 	Admin      string        `placeholder:"PATH" help:"A unix socket for lockstep status and lockstep verify."`
 	Share      float64       `name:"resync-share" default:"0.5" help:"How much writes' p99 may grow while a replica is brought up to date: 0.5 = by half."`
 	Floor      byteSize      `name:"resync-min" default:"4MiB" help:"What resync may always take, per second."`
@@ -94,6 +96,8 @@ func (c *serveCmd) Run(ctx context.Context) error {
 		Continue:       c.Loss == "continue",
 		LossTimeout:    c.LossWait,
 		AcceptDataLoss: c.AcceptLoss,
+		Checkpoint:     c.Checkpoint,
+		Forget:         c.Forget,
 		Resync:         mirror.PaceConfig{Share: c.Share, Floor: int64(c.Floor), Ceiling: int64(c.Ceiling), Redundancy: c.Redundancy},
 		Complete:       exp.complete,
 		Wrap:           c.busyPoll(),
@@ -111,14 +115,15 @@ func (c *serveCmd) Run(ctx context.Context) error {
 	}
 	defer stopAdmin()
 	c.warnOfSlowStart(log)
-	if err := exp.volume.Wait(ctx); err != nil {
-		return fmt.Errorf("stopped before the volume was ready: %w", err)
-	}
-	if err := c.serve(ctx, exp, activated, log); err != nil {
-		return err
+	err = exp.volume.Wait(ctx)
+	if err != nil {
+		err = fmt.Errorf("stopped before the volume was ready: %w", err)
+	} else {
+		err = c.serve(ctx, exp, activated, log)
 	}
 	exp.volume.Close()
-	if err := st.CloseClean(); err != nil {
+	// Whatever other sites lack, this copy lost nothing: a restart of the machine must not make it doubtful.
+	if err := errors.Join(err, st.CloseClean()); err != nil {
 		return err
 	}
 	log.Info("stopped; everything acknowledged is on stable storage at every site in sync")
@@ -158,7 +163,7 @@ func (c *serveCmd) validate() error {
 	switch {
 	case c.Timeout <= 0:
 		return fmt.Errorf("serve: --timeout %v: use a duration well above the round trip, as 3s", c.Timeout)
-	case c.LossWait < 0 || c.Redundancy <= 0:
+	case c.LossWait <= 0 || c.Redundancy <= 0 || c.Checkpoint <= 0:
 		return fmt.Errorf("serve: --loss-timeout %v, --resync-within %v: use durations as 5s, 1h", c.LossWait, c.Redundancy)
 	case c.Share <= 0 || c.Floor <= 0 || c.Ceiling < c.Floor:
 		return errors.New("serve: --resync-share and --resync-min are above 0, --resync-max is at least --resync-min")
@@ -200,6 +205,7 @@ func (c *serveCmd) serve(ctx context.Context, exp *export, activated []net.Liste
 	log.Info("volume is ready", "export", c.Export, "size", c.Size, "replicas", len(c.Replica), "ack", c.Ack)
 	group.Go(func() error {
 		<-ctx.Done()
+		log.Info("stopping: what is in flight is answered and every site flushed, as far as that takes no longer than " + stopTimeout.String())
 		return shutdown(server, exp.volume)
 	})
 	group.Go(func() error {

@@ -128,7 +128,7 @@ func healthy(s mirror.Status) bool {
 			return false
 		}
 	}
-	return s.Serving && s.Ready
+	return s.Serving && s.Ready && len(s.Replicas) > 0
 }
 
 func (c *statusCmd) print(out io.Writer, s mirror.Status) error {
@@ -180,8 +180,12 @@ func stateText(s mirror.Status) string {
 	switch {
 	case !s.Serving:
 		return "not serving (replicas are made equal first, or it has stopped)"
+	case s.Failed != "":
+		return "serving reads; " + s.Failed
 	case !s.Ready:
-		return "serving reads; writes wait for a replica that is lost, or fail (its log says why)"
+		return "serving reads; writes wait for a replica that is lost"
+	case len(s.Replicas) == 0:
+		return "serving, NOT MIRRORED"
 	case !healthy(s):
 		return "serving, degraded"
 	default:

@@ -68,7 +68,8 @@ func parse(t *testing.T, d *datadriven.TestData, v any) {
 }
 
 func TestStatusWatch(t *testing.T) {
-	v := &fakeVolume{state: mirror.Status{Volume: "vol", Serving: true, Ready: true}}
+	v := &fakeVolume{state: mirror.Status{Volume: "vol", Serving: true, Ready: true,
+		Replicas: []mirror.ReplicaStatus{{Standing: standingInSync, InSync: true}}}}
 	path, stop := servedAdmin(t, v)
 	next := make(chan time.Time)
 	watch := func(ctx context.Context, c statusCmd, out *strings.Builder) <-chan error {

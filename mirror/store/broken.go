@@ -69,6 +69,6 @@ func (s *Store) refuseBroken() error {
 	if s.data.Device() {
 		anew = fmt.Sprintf("replace the disk, or check it and restart the machine, and remove %s", s.dir)
 	}
-	return fmt.Errorf("%w: %s; if another copy is good, %s, and it is copied anew; if this is the only one, check the disk and remove %s",
+	return fmt.Errorf("%w: %s; if another copy is good, serve that one, %s, and use this as its replica: it is copied anew; if this is the only one, check the disk and remove %s",
 		ErrBroken, why, anew, record)
 }

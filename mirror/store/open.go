@@ -100,7 +100,7 @@ func (s *Store) findMeta(o Options) error {
 		m, err = decodeMeta(raw)
 	}
 	if errors.Is(err, ErrCorrupt) {
-		return fmt.Errorf("%w; if another copy is good, remove the directory %s, and this one is compared with it in full", err, s.dir)
+		return fmt.Errorf("%w; if another copy is good, serve that one, remove the directory %s, and use this as its replica (--overwrite): it is compared in full", err, s.dir)
 	}
 	if err != nil {
 		return err

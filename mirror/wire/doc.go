@@ -78,10 +78,11 @@
 //	     0    8 size         the volume's size in bytes
 //	     8   16 session      random, one a run of the primary
 //	    24   16 volume       the volume's ID, random
-//	    40    1 flags        bit 0: the primary's store was just created
-//	    41    1 reserved     0
-//	    42    2 name length  n, at most 255
-//	    44    n volume name  UTF-8
+//	    40   16 replica      the ID of the primary's own store
+//	    56    1 flags        bit 0: the primary's store was just created
+//	    57    1 reserved     0
+//	    58    2 name length  n, at most 255
+//	    60    n volume name  UTF-8
 //
 //	welcome
 //	     0    8 size         of the replica's store

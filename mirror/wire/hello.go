@@ -14,7 +14,7 @@ func (id ID) String() string { return fmt.Sprintf("%x", id[:4]) }
 const MaxName = 255
 
 const (
-	helloFixed  = 44
+	helloFixed  = 60
 	welcomeSize = 40
 )
 
@@ -23,6 +23,7 @@ type Hello struct {
 	Size    uint64 // of the volume, bytes
 	Session ID     // one a run of the primary
 	ID      ID     // the volume's
+	Replica ID     // the primary's own store's
 	Fresh   bool   // the primary's store was just created
 	Volume  string // its name, at most MaxName bytes; for people
 }
@@ -32,6 +33,7 @@ func (h *Hello) Append(b []byte) []byte {
 	b = binary.BigEndian.AppendUint64(b, h.Size)
 	b = append(b, h.Session[:]...)
 	b = append(b, h.ID[:]...)
+	b = append(b, h.Replica[:]...)
 	b = append(b, bits(h.Fresh), 0)
 	b = binary.BigEndian.AppendUint16(b, uint16(len(h.Volume)))
 	return append(b, h.Volume...)
@@ -42,17 +44,18 @@ func (h *Hello) Decode(b []byte) error {
 	if len(b) < helloFixed {
 		return fmt.Errorf("%w: hello of %d bytes, at least %d are needed", ErrCorrupt, len(b), helloFixed)
 	}
-	n := int(binary.BigEndian.Uint16(b[42:]))
+	n := int(binary.BigEndian.Uint16(b[58:]))
 	if n > MaxName || len(b) != helloFixed+n {
 		return fmt.Errorf("%w: hello of %d bytes with a name of %d", ErrCorrupt, len(b), n)
 	}
-	if b[40] > 1 || b[41] != 0 {
-		return fmt.Errorf("%w: hello with unknown flags %#02x %#02x", ErrCorrupt, b[40], b[41])
+	if b[56] > 1 || b[57] != 0 {
+		return fmt.Errorf("%w: hello with unknown flags %#02x %#02x", ErrCorrupt, b[56], b[57])
 	}
 	h.Size = binary.BigEndian.Uint64(b)
 	copy(h.Session[:], b[8:])
 	copy(h.ID[:], b[24:])
-	h.Fresh = b[40]&1 != 0
+	copy(h.Replica[:], b[40:])
+	h.Fresh = b[56]&1 != 0
 	h.Volume = string(b[helloFixed:])
 	return nil
 }

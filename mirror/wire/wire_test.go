@@ -166,7 +166,7 @@ func TestGreetingsRefuseWhatNoPeerSends(t *testing.T) {
 		"empty":            func(b []byte) []byte { return nil },
 		"an unknown flag":  func(b []byte) []byte { b[flagsAt(b)] |= 1 << 7; return b },
 		"a reserved byte":  func(b []byte) []byte { b[flagsAt(b)+1] = 1; return b },
-		"a boundless name": func(b []byte) []byte { b[42]++; return append(b, make([]byte, 256)...) },
+		"a boundless name": func(b []byte) []byte { b[58]++; return append(b, make([]byte, 256)...) },
 	} {
 		if err := new(Hello).Decode(change(bytes.Clone(hello))); !errors.Is(err, ErrCorrupt) {
 			t.Errorf("hello, %s: %v, want ErrCorrupt", name, err)
@@ -185,7 +185,7 @@ func flagsAt(b []byte) int {
 	if len(b) == welcomeSize {
 		return 32
 	}
-	return 40
+	return 56
 }
 
 func FuzzHeader(f *testing.F) {

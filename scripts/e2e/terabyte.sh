@@ -25,16 +25,27 @@ open_ms() {
     ms=$(($(date +%s%3N) - began))
 }
 
+# report prints what came out and holds it to the aims: an answer within a second, a
+# new volume apart, which every site compares first, and 64 MiB resident at each.
+report() {
+    local primary replica_mib
+    primary=$(resident_mib "$serve")
+    replica_mib=$(resident_mib "$replica")
+    printf '%s: peak resident memory: primary %d MiB, replica %d MiB\n' "$1" "$primary" "$replica_mib"
+    if [ "$primary" -ge 64 ] || [ "$replica_mib" -ge 64 ]; then die "more than 64 MiB"; fi
+    [ "$ms" -lt "${2:-1000}" ] || die "no answer within ${2:-1000} ms"
+}
+
 open_ms
-printf 'new: answers after %d ms; peak resident memory: primary %d MiB, replica %d MiB\n' "$ms" "$(resident_mib "$serve")" "$(resident_mib "$replica")"
+report "new: answers after $ms ms" 5000
 fio --name=scatter --thread --ioengine=nbd --uri="$(uri serve)" --rw=randwrite --bs=4k --iodepth=16 --size="${size_mib}m" \
     --number_ios=3000 --norandommap >"$dir/fio.log" 2>&1 || die "the load failed: $(tail -5 "$dir/fio.log")"
-printf '3000 scattered writes: primary %d MiB, replica %d MiB\n' "$(resident_mib "$serve")" "$(resident_mib "$replica")"
+report "3000 scattered writes" 5000
 stop "$serve" && stop "$replica"
 open_ms
-printf 'again, after a clean stop: answers after %d ms; primary %d MiB, replica %d MiB\n' "$ms" "$(resident_mib "$serve")" "$(resident_mib "$replica")"
+report "again, after a clean stop: answers after $ms ms"
 write_block 80 1
 crash "$serve"
 crash "$replica"
 open_ms
-printf 'again, after both were killed: answers after %d ms; primary %d MiB, replica %d MiB\n' "$ms" "$(resident_mib "$serve")" "$(resident_mib "$replica")"
+report "again, after both were killed: answers after $ms ms"

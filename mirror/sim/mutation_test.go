@@ -17,7 +17,7 @@ var mutations = []struct {
 }{
 	{"fence", "a replica listens to a primary whose epoch is over", 200},
 	{"shrink", "a write is acknowledged before the loss of a replica is recorded", 50},
-	{"dirty bit", "a copy that was not acknowledged counts as done", 300},
+	{"dirty bit", "a copy that was not acknowledged counts as done", 1000},
 	{"flush", "a flush is acknowledged without a sync", 200},
 	{"lease", "reads are served without a lease", 50},
 	{"order", "writes that overlap are applied in any order", 100},

@@ -198,7 +198,7 @@ func TestFailedSyncBreaksTheStore(t *testing.T) {
 			t.Errorf("%s: the metadata does not say why", name)
 		}
 		_, err := Open(memOptions(disk))
-		wantError(t, err, ErrBroken, syscall.EIO.Error(), "remove /data and /data.lockstep, and it is copied anew", "remove /data.lockstep/broken.record")
+		wantError(t, err, ErrBroken, syscall.EIO.Error(), "serve that one, remove /data and /data.lockstep, and use this as its replica", "remove /data.lockstep/broken.record")
 		must(t, disk.Remove("/data.lockstep/broken.record"))
 		openIn(t, disk)
 	}

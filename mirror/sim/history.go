@@ -127,17 +127,6 @@ func (h *history) reign(epoch uint64) *reign {
 	return &h.reigns[i]
 }
 
-// settledFor says whether lost was called for a reign.
-func (c *cluster) settledFor(epoch uint64) bool { return c.hist.reign(epoch).lossy }
-
-// lost notes that a reign takes for the truth what a power loss left.
-func (c *cluster) lost(epoch uint64) {
-	if r := c.hist.reign(epoch); !r.lossy {
-		r.lossy = true
-		c.stats.Losses++
-	}
-}
-
 // patternSize is how much of a sector tells which write it is of, and where it
 // belongs; the rest repeats that.
 const patternSize = 16

@@ -220,7 +220,7 @@ func (l *lead) do(a mirror.Action) {
 	case mirror.ActStop:
 		l.stop(a.Err)
 	case mirror.ActFinish:
-		l.settleFor()
+		l.agreed()
 		if a.Replica == l.n.id {
 			l.after(l.n.syncTime(), l.finish)
 			return
@@ -292,20 +292,21 @@ func (l *lead) sync(op *mirror.Op) {
 	})
 }
 
-// settleFor notes that the copies in sync agreed, and on what a copy has that lost
-// power: from now on copies count as whole that may lack something. None may be in sync
-// that lacks nothing.
-func (l *lead) settleFor() {
-	if !l.lossy || l.m.Serving() {
+// agreed notes that the copies in sync agreed on what one has that lost power: from
+// now on copies count as whole that may lack something. None may be in sync that
+// lacks nothing.
+func (l *lead) agreed() {
+	c := l.n.c
+	if !l.lossy || c.hist.reign(l.reign).lossy {
 		return
 	}
-	c := l.n.c
 	for _, n := range c.nodes {
-		if n != l.n && !c.settledFor(l.reign) && l.before.InSync.Has(n.id) && n.whole() {
+		if n != l.n && l.before.InSync.Has(n.id) && n.whole() {
 			c.violate("node %d lost power and goes on as primary, and node %d, in sync before, has everything", l.n.id, n.id)
 		}
 	}
-	c.lost(l.reign)
+	c.hist.reign(l.reign).lossy = true
+	c.stats.Losses++
 }
 
 // finish makes this node's own copy a full one.

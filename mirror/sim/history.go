@@ -110,8 +110,9 @@ func (c *cluster) record(r record) {
 	c.stats.count(&r)
 }
 
-// began notes a promotion.
-func (c *cluster) began(epoch uint64) {
+// began notes a promotion; forced says that the copy counts as whole by the operator's
+// word only, and will even if this reign comes to nothing.
+func (c *cluster) began(epoch uint64, forced bool) {
 	c.hist.reigns = append(c.hist.reigns, reign{epoch: epoch})
 	// Who won may learn of it after who came next.
 	slices.SortFunc(c.hist.reigns, func(a, b reign) int { return cmp.Compare(a.epoch, b.epoch) })
@@ -119,6 +120,15 @@ func (c *cluster) began(epoch uint64) {
 	for _, n := range c.nodes {
 		n.forced = false
 	}
+	if forced {
+		c.lost(epoch)
+	}
+}
+
+// lost notes that a reign takes for the truth what a power loss left.
+func (c *cluster) lost(epoch uint64) {
+	c.hist.reign(epoch).lossy = true
+	c.stats.Losses++
 }
 
 // reign finds one.

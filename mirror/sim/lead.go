@@ -71,9 +71,9 @@ func (n *node) promote(before, v verdict) {
 		n.fail(err)
 		return
 	}
-	l.lossy = before.conf.Epoch > 0 && !own.State.Complete || n.forced
-	n.trace("is promoted, lossy %v: %v", l.lossy, v.conf)
-	c.began(l.reign)
+	l.lossy = before.conf.Epoch > 0 && !own.State.Complete
+	n.trace("is promoted, lossy %v, forced %v: %v", l.lossy, n.forced, v.conf)
+	c.began(l.reign, n.forced)
 	n.lead, l.m = l, mirror.NewMachine(l.conf)
 	l.schedule()
 	l.step(mirror.Event{Kind: mirror.EvCommitted, Conf: v.conf, Own: own})
@@ -305,8 +305,7 @@ func (l *lead) agreed() {
 			c.violate("node %d lost power and goes on as primary, and node %d, in sync before, has everything", l.n.id, n.id)
 		}
 	}
-	c.hist.reign(l.reign).lossy = true
-	c.stats.Losses++
+	c.lost(l.reign)
 }
 
 // finish makes this node's own copy a full one.

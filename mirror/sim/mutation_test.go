@@ -31,7 +31,7 @@ var mutations = []struct {
 	{"own sync", "a new primary says of a retry that it is durable, and did not sync its copy", 800},
 	{"last flush", "a replica counts as whole before it is flushed", 800},
 	{"intents", "what may differ after an unclean stop is not compared", 100},
-	{"lossy", "a copy that lost power counts as whole", 300},
+	{"lossy", "a copy that lost power counts as whole", 1000},
 	{"hold", "writes do not wait for a copy of the same place", 50},
 	{"resend", "what was lost with a connection is not sent again", 100},
 }

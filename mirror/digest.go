@@ -9,9 +9,9 @@ const (
 	digestSize  = sha256.Size
 )
 
-// maxSum bounds the range of one sum that is not all zeroes: its digests fit one
-// frame, and reading it holds up the writes behind it for a millisecond or two.
-const maxSum = 4 << 20
+// maxSum bounds the range of one sum that is not all zeroes: reading it holds up the
+// writes behind it, for some 0.4 ms.
+const maxSum = 512 << 10
 
 // digestsOf returns a SHA-256 for each digestBlock of r.
 func digestsOf(s Store, r Range) ([]byte, error) {

@@ -223,14 +223,28 @@ var started = time.Now()
 func (v *Volume) ticks() {
 	tick := time.NewTicker(tickInterval)
 	defer tick.Stop()
-	for {
+	var budget int64
+	for n, slices := 0, 1; ; n++ {
 		select {
 		case <-v.ctx.Done():
 			return
 		case <-tick.C:
-			v.tell(Event{Kind: EvTick, Now: now(), Budget: v.budget()})
 		}
+		if n%slices == 0 {
+			n, slices, budget = 0, v.slices(), v.budget()
+			tick.Reset(tickInterval / time.Duration(slices))
+		}
+		v.tell(Event{Kind: EvTick, Now: now(), Budget: budget / int64(slices)})
 	}
+}
+
+// slices is in how many parts a tick's budget is given out: all at once it would be
+// a burst that the writes of that moment wait behind.
+func (v *Volume) slices() int {
+	if v.resyncing.Load() {
+		return 25
+	}
+	return 1
 }
 
 // noDeadline is for what redundancy does not wait for.

@@ -1,6 +1,9 @@
 package mirror
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 // batch collects what a run of steps asks for, so that it is done after the
 // lock was given back, and done together: one send to each replica, one
@@ -11,6 +14,15 @@ type batch struct {
 	sync  []*Op
 	done  []*Op
 	kick  bool // frames were queued
+}
+
+// note logs the first failure of the local store: from then on writes are refused.
+// The caller holds mu.
+func (v *Volume) note(err error) {
+	if err != nil && !v.told && v.machine.Failed() != nil {
+		v.told = true
+		v.running.Go(func() { v.conf.Log.Error("writes are refused from now on", "err", err) })
+	}
 }
 
 // step feeds the machine and sorts its actions into b. Frames are queued at
@@ -25,12 +37,46 @@ func (v *Volume) step(b *batch, ev Event) {
 		case ActComplete:
 			b.done = append(b.done, a.Op)
 		case ActSend:
-			v.links[a.Replica].queue(a.Op.encode(firstEpoch, v.machine.Watermark()))
+			v.links[a.Replica].queueOp(a)
 			b.kick = true
-		case ActSendFlush:
-			v.links[a.Replica].queue(flushFor(a.Op, firstEpoch, v.machine.Watermark()))
-			b.kick = true
+		default:
+			v.do(b, a)
 		}
+	}
+}
+
+// do sees to the actions that are rare. The caller holds mu, and the volume is
+// running, so what it starts is waited for.
+func (v *Volume) do(b *batch, a Action) {
+	switch a.Kind {
+	case ActSendFlush, ActConfigure, ActOrigins:
+		v.links[a.Replica].queueAction(a)
+		b.kick = true
+	case ActFinish:
+		if a.Replica == v.machine.conf.Self {
+			v.running.Go(v.finishSelf)
+			return
+		}
+		v.links[a.Replica].queueAction(a)
+		b.kick = true
+	case ActPropose:
+		v.running.Go(func() { v.propose(a.Conf) })
+	case ActCopy:
+		v.links[a.Replica].copy(a.Copy)
+	case ActCompare:
+		v.links[a.Replica].compare(a.Copy)
+	case ActRechecked:
+		a.Copy.checked()
+	case ActStop:
+		v.end(a.Err)
+	}
+}
+
+// end says that the volume stops by itself, and why. The caller holds mu.
+func (v *Volume) end(err error) {
+	if v.cause == nil {
+		v.cause = err
+		close(v.ended)
 	}
 }
 
@@ -40,7 +86,7 @@ func (v *Volume) finish(b *batch) {
 	for {
 		if b.kick {
 			b.kick = false
-			for _, l := range v.links {
+			for _, l := range v.links[1:] {
 				l.kick()
 			}
 		}
@@ -59,13 +105,23 @@ func (v *Volume) finish(b *batch) {
 }
 
 func (v *Volume) complete(ops []*Op) {
+	if len(ops) == 0 {
+		return
+	}
+	end, resyncing := time.Since(started), v.resyncing.Load()
 	own := func(op *Op) bool {
 		if op.internal != nil {
 			close(op.internal)
 		}
 		return op.internal != nil
 	}
-	if ops = slices.DeleteFunc(ops, own); len(ops) > 0 {
+	ops = slices.DeleteFunc(ops, own)
+	for _, op := range ops {
+		if op.Kind == Write {
+			v.pace.observe(end-op.began, resyncing)
+		}
+	}
+	if len(ops) > 0 {
 		v.conf.Complete(ops)
 	}
 }
@@ -85,6 +141,7 @@ func (v *Volume) apply(b *batch) {
 	v.mu.Lock()
 	for _, op := range fast {
 		v.step(b, Event{Kind: EvApplied, Op: op, Err: op.core.err})
+		v.note(op.core.err)
 	}
 	v.mu.Unlock()
 }
@@ -95,6 +152,9 @@ func (v *Volume) applyFast(op *Op) bool {
 	case Read:
 		return v.conf.Store.ReadCached(op.Data, op.Off) == nil
 	case Write:
+		if !v.conf.Store.Ready(op.Off, op.Len) { // its intent is to be made durable
+			return false
+		}
 		op.core.err = v.conf.Store.WriteAt(op.Data, op.Off)
 		return true
 	}
@@ -107,6 +167,8 @@ func (v *Volume) applySlow(op *Op) {
 	switch op.Kind {
 	case Read:
 		err = v.conf.Store.ReadAt(op.Data, op.Off)
+	case Write:
+		err = v.conf.Store.WriteAt(op.Data, op.Off)
 	case Zero:
 		err = v.conf.Store.Zero(op.Off, op.Len, op.NoHole)
 	}
@@ -119,6 +181,7 @@ func (v *Volume) tell(ev Event) {
 	b := v.batches.Get().(*batch)
 	v.mu.Lock()
 	v.step(b, ev)
+	v.note(ev.Err)
 	v.mu.Unlock()
 	v.finish(b)
 }
@@ -129,6 +192,7 @@ func (v *Volume) synced(ops []*Op, err error) {
 	for _, op := range ops {
 		v.step(b, Event{Kind: EvSynced, Op: op, Err: err})
 	}
+	v.note(err)
 	v.mu.Unlock()
 	v.finish(b)
 }

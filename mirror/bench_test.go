@@ -3,6 +3,8 @@ package mirror
 import (
 	"fmt"
 	"testing"
+
+	"lockstep/mirror/store"
 )
 
 // BenchmarkStep is the machine's part of a write with one replica: submitted,
@@ -10,8 +12,15 @@ import (
 func BenchmarkStep(b *testing.B) {
 	for _, depth := range []int{1, 32, 1024} {
 		b.Run(fmt.Sprintf("depth=%d", depth), func(b *testing.B) {
-			m := NewMachine(Configuration{Epoch: 1, Replicas: 1})
-			m.Step(Event{Kind: EvUp})
+			m := NewMachine(MachineConfig{Members: SetOf(0, 1), Size: 1 << 40, Block: blockSize, Region: 4 << 20})
+			own := &Promotion{State: ReplicaState{Complete: true, Known: true}}
+			m.Step(Event{Kind: EvCommitted, Conf: Configuration{Epoch: 1, InSync: SetOf(0, 1)}, Own: own})
+			m.Step(Event{Kind: EvUp, Replica: 1, State: &ReplicaState{Complete: true, Known: true}})
+			m.Step(Event{Kind: EvFinished, Replica: 1})
+			m.Step(Event{Kind: EvFinished, Replica: 0})
+			if !m.Ready() {
+				b.Fatal("not ready")
+			}
 			ops := make([]Op, depth)
 			b.ReportAllocs()
 			for n := 0; b.Loop(); n += depth {
@@ -23,7 +32,7 @@ func BenchmarkStep(b *testing.B) {
 				for i := range ops {
 					m.Step(Event{Kind: EvApplied, Op: &ops[i]})
 				}
-				m.Step(Event{Kind: EvAcked, Applied: m.window.last()})
+				m.Step(Event{Kind: EvAcked, Replica: 1, Applied: m.window.last()})
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(depth), "ns/write")
 		})
@@ -50,8 +59,7 @@ func BenchmarkReplicaFrames(b *testing.B) {
 	op.cut()
 	op.encode(1, 0)
 	input := append(append([]byte(nil), op.frames[0].header...), op.Data...)
-	s := &session{replica: NewReplica(ReplicaConfig{Store: nowhere{}}), epoch: 1}
-	s.wake.L = &s.mu
+	s := admitted(b, deafSocket(b), nowhere{memStore(b)})
 	b.SetBytes(4096)
 	b.ReportAllocs()
 	for seq := uint64(1); b.Loop(); seq++ {
@@ -92,7 +100,7 @@ func benchVolume(b *testing.B, depth int) (*Volume, []*Op, chan struct{}) {
 	b.Helper()
 	site := startBenchSite(b)
 	done := make(chan struct{}, depth)
-	v, err := Open(Config{Store: nowhere{}, Replicas: []string{site}, Complete: func(ops []*Op) {
+	v, err := Open(Config{Store: nowhere{memStore(b)}, Replicas: []string{site}, Complete: func(ops []*Op) {
 		for range ops {
 			done <- struct{}{}
 		}
@@ -118,7 +126,7 @@ func startBenchSite(b *testing.B) string {
 		b.Fatal(err)
 	}
 	over := make(chan error, 1)
-	go func() { over <- NewReplica(ReplicaConfig{Store: nowhere{}}).Serve(b.Context(), ln) }()
+	go func() { over <- NewReplica(ReplicaConfig{Store: nowhere{memStore(b)}}).Serve(b.Context(), ln) }()
 	b.Cleanup(func() {
 		if err := <-over; err != nil {
 			b.Error(err)
@@ -127,13 +135,13 @@ func startBenchSite(b *testing.B) string {
 	return ln.Addr().String()
 }
 
-// nowhere is a store that keeps nothing and costs nothing.
-type nowhere struct{}
+// nowhere is a store whose data costs nothing and is not kept.
+type nowhere struct{ *store.Store }
 
 func (nowhere) ReadAt(p []byte, _ int64) error           { clear(p); return nil }
 func (nowhere) ReadCached(p []byte, _ int64) error       { clear(p); return nil }
 func (nowhere) WriteAt([]byte, int64) error              { return nil }
 func (nowhere) Zero(int64, int64, bool) error            { return nil }
+func (nowhere) Ready(int64, int64) bool                  { return true }
 func (nowhere) Sync() error                              { return nil }
 func (nowhere) Data(int64) (start, end int64, err error) { return testSize, testSize, nil }
-func (nowhere) Size() int64                              { return testSize }

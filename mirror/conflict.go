@@ -1,5 +1,7 @@
 package mirror
 
+import "lockstep/mirror/internal/sabotage"
+
 // conflict orders ops that overlap. Each new op waits for the earlier ones that
 // it conflicts with, in the order of arrival, so nothing can starve and nothing
 // can deadlock:
@@ -7,6 +9,10 @@ package mirror
 //	new \ earlier   read                     write
 //	read            -                        until it is complete
 //	write           until it has been read   until it is applied locally
+//	copy            -                        until it is applied locally
+//
+// While the volume is suspended a read that still waits goes behind later writes: it
+// returns what they wrote, which is another order of ops in flight at once.
 //
 // A read waits for completion, not only for the local copy: what it returns
 // must survive a failover. A write need not: every replica applies in seq order.
@@ -17,7 +23,8 @@ package mirror
 type conflict struct {
 	head, tail *Op
 	count      [stripes]uint32
-	wide       int // active ops that span more than wideStripes; they count in no stripe
+	yield      bool // reads that wait let later writes go first
+	wide       int  // active ops that span more than wideStripes; they count in no stripe
 }
 
 const (
@@ -66,14 +73,49 @@ func (c *conflict) remove(op *Op) {
 // block makes op wait for every active op that it conflicts with.
 func (c *conflict) block(op *Op) {
 	for e := c.head; e != nil; e = e.core.next {
-		if !e.overlaps(op) || (e.Kind == Read && op.Kind == Read) {
+		if !e.overlaps(op) || !e.modifies() && !op.modifies() {
 			continue
 		}
-		if op.Kind != Read && e.core.applied {
+		if op.Kind != Read && (e.core.applied || sabotage.On("order")) {
 			continue
 		}
-		e.core.waiters = append(e.core.waiters, op)
-		op.core.blocked++
+		if c.yield && op.modifies() && e.waits() {
+			e.waitFor(op)
+			continue
+		}
+		op.waitFor(e)
+	}
+}
+
+// waits says of a read of a client that it does not run yet.
+func (o *Op) waits() bool { return o.Kind == Read && o.core.copy == nil && o.core.blocked > 0 }
+
+func (o *Op) waitFor(p *Op) {
+	p.core.waiters = append(p.core.waiters, o)
+	o.core.blocked++
+}
+
+// giveWay makes the reads that wait go behind the writes that wait for them, and
+// later ones too. While nothing can complete, a write must at least be applied here:
+// the resync that is to end that may wait for it. run starts what waits no more.
+func (c *conflict) giveWay(run func(*Op)) {
+	c.yield = true
+	for e := c.head; e != nil; e = e.core.next {
+		if !e.waits() {
+			continue
+		}
+		waiters := e.core.waiters
+		e.core.waiters = nil
+		for _, w := range waiters {
+			if !w.modifies() {
+				e.core.waiters = append(e.core.waiters, w)
+				continue
+			}
+			e.waitFor(w)
+			if w.core.blocked--; w.core.blocked == 0 {
+				run(w)
+			}
+		}
 	}
 }
 

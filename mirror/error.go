@@ -11,6 +11,12 @@ import (
 // ESHUTDOWN: whether their data reached any site is not known.
 var ErrClosed = fmt.Errorf("the volume was closed: %w", syscall.ESHUTDOWN)
 
+// errNotInSync ends a check of a replica that is not in sync.
+var errNotInSync = errors.New("the replica is not in sync")
+
+// errReplaced ends what an older connection still does.
+var errReplaced = errors.New("a newer connection took this one's place")
+
 // errRefused is wrapped by the error of a connection that the replica refused.
 var errRefused = errors.New("refused")
 

@@ -6,30 +6,37 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"lockstep/mirror/wire"
 )
 
-// link is the primary's side of one replica's connection: it connects, makes
-// the replica equal, keeps it so, and begins again when the connection ends.
+// link is the primary's side of one replica's connection: it connects, lets the
+// machine have what the replica says, sends what the machine asks for, and begins
+// again when the connection ends.
 //
-//	connecting --welcome--> priming --> comparing --equal--> up
-//	    ^                      |            |                 |
-//	    +------- error, after a pause that doubles -----------+
+//	connecting --welcome, ranges--> priming --> up
+//	    ^                              |         |
+//	    +--- error, after a pause that doubles --+
 //
-// Comparing is skipped when the same run of the replica comes back to the same
-// run of the primary: then it misses only what it has not acknowledged.
+// A replica that writes wait for is not primed.
 type link struct {
 	v    *Volume
 	id   ReplicaID
 	addr string
 
-	mu    sync.Mutex
-	out   *outbox // nil while down
-	err   error   // why it is down
-	known bool    // it was in sync before; likewise
-	equal bool    // this run of the replica was made equal; only run's goroutine uses it
+	peer    *Peer            // nil while down; guarded by v.mu, as is what it does
+	buffers map[*Copy][]byte // of copies on their way; likewise
+
+	mu  sync.Mutex
+	out *outbox // nil while down; changed under v.mu too
+	err error   // why it is down
+
+	heard    atomic.Int64 // when the replica last said something, since started
+	rtt      atomic.Int64 // of the last heartbeat, ns
+	copied   atomic.Int64 // bytes that resync sent, holes not counted
+	compared atomic.Int64 // bytes that were read to be compared
 }
 
 const (
@@ -38,7 +45,7 @@ const (
 )
 
 func newLink(v *Volume, id ReplicaID, addr string) *link {
-	return &link{v: v, id: id, addr: addr, err: errors.New("not connected yet")}
+	return &link{v: v, id: id, addr: addr, err: errors.New("not connected yet"), buffers: map[*Copy][]byte{}}
 }
 
 func (l *link) lastError() error {
@@ -53,14 +60,33 @@ func (l *link) setError(err error) {
 	l.mu.Unlock()
 }
 
-// queue takes frames while the link is up. The volume's lock is held, so the
-// order of calls is the order of seqs.
-func (l *link) queue(frames []frame) {
-	l.mu.Lock()
-	if l.out != nil {
-		l.out.put(frames...)
+// queueOp puts an op in line while the link is up. The volume's lock is held, so
+// the order of calls is the order of seqs. What a learner is sent may be complete
+// before it is gone, and its memory the client's again: that is copied.
+func (l *link) queueOp(a Action) {
+	if l.out == nil {
+		return
 	}
-	l.mu.Unlock()
+	frames := l.peer.frames(a, l.v.machine)
+	if l.v.machine.members[l.id].standing == learner {
+		frames = cloned(frames)
+	}
+	l.out.put(frames...)
+}
+
+func cloned(frames []frame) []frame {
+	size := 0
+	for _, f := range frames {
+		size += len(f.header) + len(f.payload)
+	}
+	return []frame{{header: appendFrames(make([]byte, 0, size), frames)}}
+}
+
+// queueAction is queueOp for what is no op's.
+func (l *link) queueAction(a Action) {
+	if l.out != nil {
+		l.out.put(l.peer.frames(a, l.v.machine)...)
+	}
 }
 
 func (l *link) kick() {
@@ -82,7 +108,7 @@ func (l *link) run(ctx context.Context) {
 			return
 		}
 		if last := l.lastError(); last == nil || last.Error() != err.Error() {
-			l.v.conf.Log.Warn("replica is not in sync; writes wait for it", "replica", l.addr, "err", err)
+			l.v.conf.Log.Warn("replica is lost", "replica", l.addr, "err", err)
 		}
 		l.setError(err)
 		if time.Since(began) > maxPause {
@@ -110,56 +136,59 @@ func (l *link) connection(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 	defer conn.Close()
-	fc := newFrameConn(conn, firstEpoch)
-	same, err := l.greet(fc)
+	p := NewPeer(l.id, l.v.epoch(), l.v.machine.conf)
+	fc := newFrameConn(conn, p.Epoch())
+	ev, err := l.greet(p, fc)
 	if err != nil {
 		return l.fail("connect", err, "")
 	}
-	if !same {
-		l.equal = false // also for the next connection, should this one end half-way
-	}
-	if !l.equal { // else writes are waiting that need no more than to be sent
+	if !l.awaited() {
 		if err := l.prime(fc); err != nil {
 			return l.fail("prime", err, "")
 		}
-		l.v.tell(Event{Kind: EvCompare, Replica: l.id})
-		if err := l.makeEqual(ctx, fc); err != nil {
-			return l.fail("compare", err, "it is compared again from the start when it is back")
-		}
 	}
-	return l.mirror(ctx, conn)
+	return l.mirror(ctx, conn, p, ev)
+}
+
+// awaited says whether writes wait for this replica to come back.
+func (l *link) awaited() bool {
+	l.v.mu.Lock()
+	defer l.v.mu.Unlock()
+	return l.v.machine.Serving() && l.v.machine.members[l.id].standing == lost
 }
 
 func (l *link) fail(op string, err error, hint string) error {
-	return &OpError{Op: op, Volume: l.v.conf.Volume, Replica: l.addr, Epoch: firstEpoch, Err: err, Hint: hint}
+	return &OpError{Op: op, Volume: l.v.conf.Volume, Replica: l.addr, Epoch: l.v.epoch(), Err: err, Hint: hint}
 }
 
-// greet says hello. It returns whether the replica is in the same run as when
-// this primary last wrote to it.
-func (l *link) greet(fc *frameConn) (same bool, err error) {
-	if err := fc.conn.SetDeadline(time.Now().Add(2 * l.v.conf.Timeout)); err != nil {
-		return false, err
+// greet says hello and returns the event by which the machine takes the replica in.
+func (l *link) greet(p *Peer, fc *frameConn) (ev Event, err error) {
+	if err := fc.conn.SetDeadline(time.Now().Add(4 * l.v.conf.Timeout)); err != nil {
+		return ev, err
 	}
-	hello := wire.Hello{Size: uint64(l.v.conf.Store.Size()), Session: l.v.session, Volume: l.v.conf.Volume}
-	if err := fc.write(wire.Header{Kind: wire.KindHello}, hello.Append(nil)); err != nil {
-		return false, err
+	store := l.v.conf.Store
+	hello := wire.Hello{Size: uint64(store.Size()), Session: l.v.session, ID: store.Meta().Volume, Replica: store.Meta().Replica, Fresh: store.New(), Volume: l.v.conf.Volume}
+	if _, err := fc.out.Write(p.AppendHello(nil, &hello)); err != nil {
+		return ev, err
 	}
-	_, payload, err := fc.expect(wire.KindWelcome)
-	if err != nil {
-		return false, err
+	for {
+		h, payload, err := fc.read()
+		if err != nil {
+			return ev, err
+		}
+		switch answer, err := p.Handle(&h, payload); {
+		case err != nil:
+			return ev, err
+		case answer.Told:
+			s := answer.Event.State
+			s.Known = s.Known && l.v.roster.same(l.id, p.Welcome().Replica)
+			return answer.Event, fc.conn.SetDeadline(time.Time{})
+		}
 	}
-	var welcome wire.Welcome
-	if err := welcome.Decode(payload); err != nil {
-		return false, err
-	}
-	if welcome.Size != hello.Size {
-		return false, fmt.Errorf("its store has %d bytes, the volume has %d; start it with the same --size", welcome.Size, hello.Size)
-	}
-	return welcome.Session == l.v.session, fc.conn.SetDeadline(time.Time{})
 }
 
 // mirror lets writes flow until the connection ends.
-func (l *link) mirror(ctx context.Context, conn net.Conn) error {
+func (l *link) mirror(ctx context.Context, conn net.Conn, p *Peer, ev Event) error {
 	sock, err := newSocket(conn)
 	if err != nil {
 		return l.fail("connect", err, "")
@@ -170,101 +199,65 @@ func (l *link) mirror(ctx context.Context, conn net.Conn) error {
 		once.Do(func() { cause = err; conn.Close() })
 	}
 	out := newOutbox(sock, end)
-	l.mu.Lock()
-	l.out, l.err = out, nil
-	l.mu.Unlock()
-	l.equal, l.known = true, true
-	l.v.conf.Log.Info("replica is in sync", "replica", l.addr)
-	l.v.turn(Event{Kind: EvUp, Replica: l.id})
+	l.set(p, out)
+	l.v.conf.Log.Info("replica is connected", "replica", l.addr, "full_copy", ev.State.Complete && ev.State.Known)
+	l.v.turn(ev)
+	if err := l.v.roster.identify(l.id, p.Welcome().Replica); err != nil {
+		end(err)
+	}
 
-	pinging, stopPings := context.WithCancel(ctx)
-	var pings sync.WaitGroup
-	pings.Go(func() { l.ping(pinging, out) })
-
+	beating, stop := context.WithCancel(ctx)
+	var beats sync.WaitGroup
+	beats.Go(func() { l.heartbeats(beating, end) })
 	end(l.receive(sock))
-	l.v.turn(Event{Kind: EvDown, Replica: l.id})
-	l.mu.Lock()
-	l.out = nil
-	l.mu.Unlock()
-	stopPings()
-	pings.Wait()
-	out.close()
+	stop()
+	beats.Wait()
+	l.set(nil, nil)
+	out.close() // before the machine may complete what it still held
+	l.v.turn(Event{Kind: EvDown, Replica: l.id, Now: now()})
 	return l.fail("mirror", cause, "it is sent what it missed when it is back")
 }
 
-// turn is tell for a replica that came or went: it also wakes those who wait
-// for that.
-func (v *Volume) turn(ev Event) {
-	v.tell(ev)
-	v.mu.Lock()
-	close(v.changed)
-	v.changed = make(chan struct{})
-	v.mu.Unlock()
+func (l *link) set(p *Peer, out *outbox) {
+	l.v.mu.Lock()
+	if l.peer != nil {
+		l.giveUp(l.peer)
+	}
+	l.mu.Lock()
+	l.peer, l.out = p, out
+	if out != nil {
+		l.err = nil
+	}
+	l.mu.Unlock()
+	clear(l.buffers)
+	l.v.mu.Unlock()
+	l.heard.Store(int64(time.Since(started)))
 }
 
-// ping keeps bytes in flight, so that the kernel notices a dead path
-// (TCP_USER_TIMEOUT) even when no writes flow.
-func (l *link) ping(ctx context.Context, out *outbox) {
-	h := wire.Header{Kind: wire.KindPing, Epoch: firstEpoch}
-	b := make([]byte, wire.HeaderSize)
-	h.Encode(b)
+// heartbeats keeps bytes in flight, so that a path or a replica that is dead is
+// noticed when no writes flow.
+func (l *link) heartbeats(ctx context.Context, end func(error)) {
 	tick := time.NewTicker(l.v.conf.Timeout / 3)
 	defer tick.Stop()
 	for {
+		if silent := time.Since(started) - time.Duration(l.heard.Load()); silent > 2*l.v.conf.Timeout {
+			end(fmt.Errorf("nothing was heard of it for %v", silent.Round(time.Millisecond)))
+			return
+		}
+		l.beat()
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			out.put(frame{header: b})
-			out.kick()
 		}
 	}
 }
 
-// receive takes acknowledgements until the connection ends. All that came in
-// one piece count as one: they are cumulative.
-func (l *link) receive(sock *socket) error {
-	buf := make([]byte, 64<<10)
-	have := 0
-	for {
-		n, err := sock.recv(buf[have:])
-		if err != nil {
-			return err
-		}
-		have += n
-		used, ack, err := parseAcks(buf[:have])
-		if err != nil {
-			return err
-		}
-		have = copy(buf, buf[used:have])
-		if ack.Kind == wire.KindAck {
-			l.v.tell(Event{Kind: EvAcked, Replica: l.id, Applied: ack.Seq, Durable: ack.Watermark})
-		}
+func (l *link) beat() {
+	l.v.mu.Lock()
+	if l.out != nil {
+		l.out.put(l.peer.heartbeat(now()))
 	}
-}
-
-// parseAcks reads the whole frames in b. It returns how many bytes they take
-// and, if there was an ack, the last one.
-func parseAcks(b []byte) (used int, last wire.Header, err error) {
-	for len(b)-used >= wire.HeaderSize {
-		var h wire.Header
-		if err := h.Decode(b[used:]); err != nil {
-			return used, last, err
-		}
-		if len(b)-used < wire.HeaderSize+int(h.Payload) && h.Payload <= maxText {
-			break
-		}
-		switch {
-		case h.Kind == wire.KindAck && h.Payload == 0:
-			last = h
-		case h.Kind == wire.KindPong && h.Payload == 0:
-		case h.Kind == wire.KindFailed && h.Payload <= maxText:
-			text := b[used+wire.HeaderSize:][:h.Payload]
-			return used, last, fmt.Errorf("the replica's store failed: %s", text)
-		default:
-			return used, last, fmt.Errorf("%w: %v frame with %d bytes of payload from a replica in sync", wire.ErrCorrupt, h.Kind, h.Payload)
-		}
-		used += wire.HeaderSize + int(h.Payload)
-	}
-	return used, last, nil
+	l.v.mu.Unlock()
+	l.kick()
 }

@@ -3,24 +3,48 @@ package mirror
 import (
 	"errors"
 	"fmt"
+	"time"
+
+	"lockstep/mirror/dirty"
 )
 
-// ErrFailed is wrapped by the error of every write to a volume whose primary
-// copy could not take one: the copies may differ there, so the volume takes no
-// more writes until it is opened again, which makes them equal.
-var ErrFailed = errors.New("the volume takes no more writes: its local store failed; mend the store and restart")
+// Errors that a machine gives ops back with.
+var (
+	// ErrFailed: the primary's copy could not take a write or a sync, so the
+	// copies may differ there. Nothing more is taken until the volume is opened
+	// again, which makes them equal.
+	ErrFailed = errors.New("the volume takes no more writes: its local store failed; mend the store and restart")
+	// ErrDeposed: another member is primary now. Whether the op took effect is not
+	// known here; ask the new one.
+	ErrDeposed = errors.New("this node is no longer the volume's primary")
+	// ErrBetterCopy: this copy lost its page cache with its machine's power, and
+	// another in-sync replica did not: that one has every acknowledged write.
+	ErrBetterCopy = errors.New("this copy may lack acknowledged writes (its machine went down uncleanly); a replica has them all: serve that one's store, or give up what is missing (--accept-data-loss)")
+	// ErrForgotten: an op was sent again after a failover, and whether it was applied
+	// before is not known here. Its outcome is unknown, as of any failed write.
+	ErrForgotten = errors.New("whether this retried request was applied before is not known; its outcome is unknown")
+)
 
-// ReplicaID numbers a volume's remote replicas from 0 in the order in which the
-// configuration names them.
-type ReplicaID int
+// MachineConfig is what a Machine acts under beside the configuration.
+type MachineConfig struct {
+	Self    ReplicaID
+	Members Set // every replica of the volume, Self included
+	// Durable is the contract `durable`: every write is acknowledged from stable
+	// storage. Else it is `written`.
+	Durable bool
+	// Suspend completes writes only while every member is in sync. Otherwise a
+	// member that is lost for LossTimeout is taken out of the in-sync set.
+	Suspend     bool
+	LossTimeout time.Duration
+	// Lease is how long a replica's promise not to take over holds, from when the
+	// heartbeat that it answered was sent. 0: nobody else can become primary, and
+	// none is needed. It must be less than the replicas' grace by more than clocks
+	// drift apart in that time.
+	Lease time.Duration
 
-// Configuration is what the primary acts under. Today flags fix it for a run;
-// the raft group of mirror/control will commit its changes, each with a new
-// epoch, and hand them to the machine as an event.
-type Configuration struct {
-	Epoch    uint64 // at least 1
-	Replicas int    // remote replicas in the in-sync set
-	Durable  bool   // every write is acknowledged from stable storage
+	Size   int64 // of the volume, bytes
+	Block  int64 // granularity of what a replica missed, bytes
+	Region int64 // granularity of what may differ, bytes
 }
 
 // EventKind says what happened.
@@ -28,23 +52,66 @@ type EventKind uint8
 
 // What a Machine can be told.
 const (
-	EvSubmit  EventKind = iota // a client asks for Op
-	EvApplied                  // the local store did Op, or failed with Err
-	EvSynced                   // the local store made Op durable, or failed with Err
-	EvAcked                    // Replica applied every seq to Applied and made durable every seq to Durable
-	EvCompare                  // Replica, which is down, is about to be made equal to the local store
-	EvUp                       // Replica is connected; it has what it acknowledged, or was made equal since EvCompare
-	EvDown                     // Replica is gone: what it did not acknowledge waits
+	EvCommitted EventKind = iota // Conf is in force. The first one begins the promotion, with Own and OutOfSync
+	EvSubmit                     // a client asks for Op
+	EvApplied                    // the local store did Op, or failed with Err
+	EvSynced                     // the local store made Op durable, or failed with Err
+	EvUp                         // Replica is connected; State is what it said
+	EvDown                       // Replica is gone
+	EvAcked                      // Replica applied every seq to Applied and made durable every seq to Durable
+	EvQueued                     // Copy's data was read and is in line for its replica, or Err
+	EvCopied                     // Copy's replica has it
+	EvCompared                   // Copy was compared: Copy.Differs; or Err
+	EvFinished                   // Replica is flushed, and marked as a full copy
+	EvRecheck                    // compare Copy with its range quiesced, and repair it if Copy.Repair
+	EvLease                      // Replica answered a heartbeat sent at SentAt; Self: the configuration service did
+	EvTick                       // time passes; each replica may be sent Budget more bytes by resync
 )
 
-// Event is one thing that happened. Only the fields that its kind names count.
+// Event is one thing that happened. Only the fields that its kind names count,
+// and Now: the time since some moment, on a clock that never goes back.
 type Event struct {
 	Kind             EventKind
+	Now              time.Duration
 	Op               *Op
 	Err              error
 	Replica          ReplicaID
 	Applied, Durable uint64
+	Conf             Configuration
+	Own              *Promotion
+	State            *ReplicaState
+	Copy             *Copy
+	SentAt           time.Duration
+	Budget           int64
 }
+
+// ReplicaState is what a replica says of itself when it connects.
+type ReplicaState struct {
+	Complete bool // a full copy, as far as it knows
+	Lossy    bool // it was one until its machine lost power: what is lost lies in Intents
+	Known    bool // of this volume, and the same store as before
+	// What may differ on it from other in-sync copies: the writes above its
+	// watermark if it remembers them, else its write-intent bitmap.
+	Written []Range
+	Intents *dirty.Map
+}
+
+// Promotion is what a new primary knows of its own copy and of the others.
+type Promotion struct {
+	State ReplicaState
+	// Before is the configuration that this one replaced. Who was in sync there and
+	// is not any more misses what was above the watermark, and no more.
+	Before Configuration
+	// OutOfSync are the bitmaps for members not in sync that this node kept as the
+	// primary of Before; without one, a member is compared in full.
+	OutOfSync map[ReplicaID]*dirty.Map
+	Origins   Origins
+}
+
+// Range is a range of the volume in bytes.
+type Range struct{ Off, Len int64 }
+
+func (r Range) end() int64 { return r.Off + r.Len }
 
 // ActionKind says what is to be done.
 type ActionKind uint8
@@ -56,46 +123,63 @@ const (
 	ActSend                        // send Op to Replica, after all that was sent before
 	ActSendFlush                   // send Replica a flush that carries Op's seq: it applied Op already, and Op must be durable
 	ActComplete                    // give Op back to the client
+	ActPropose                     // ask for Conf to follow the epoch before it; tell EvCommitted with what is in force then
+	ActConfigure                   // tell Replica the configuration Conf and its place in it
+	ActOrigins                     // send Replica Origins
+	ActCopy                        // read Copy's range locally and put it in line for its replica; tell EvQueued in the same step, later EvCopied
+	ActCompare                     // compare Copy's range by digest; tell EvCompared
+	ActFinish                      // have Replica flush and mark itself a full copy; tell EvFinished
+	ActRechecked                   // EvRecheck's Copy is done: Differs, Err
+	ActStop                        // this machine has ended, for the reason Err: close what is open, then Abandon
 )
 
-// Action is one thing to do. Sends to one replica must keep their order;
+// Action is one thing to do. What goes to one replica must keep its order;
 // everything else may be done in any order and in parallel.
 type Action struct {
 	Kind    ActionKind
 	Op      *Op
 	Replica ReplicaID
+	Conf    Configuration
+	Learner bool // ActConfigure: Replica is one
+	Copy    *Copy
+	Origins *Origins // ActOrigins: as of now
+	Err     error
 }
 
 // Machine is the primary's replication protocol for one volume: a pure state
 // machine. It has no goroutines, clock, disk or network; the same events always
 // give the same actions. It is not safe for concurrent use.
+//
+//	new --EvCommitted--> promoting --in-sync replicas agree--> serving --> stopped
+//
+// While it is promoting ops wait, and the replicas in sync are made to agree on
+// all that may differ among them; its own copy is the truth.
 type Machine struct {
-	conf     Configuration
-	replicas []replica
-	window   window   // ops that have a seq and are not complete, and those among them
-	active   conflict // every op that others must be ordered against
-	failed   error
-	actions  []Action
-}
+	conf    MachineConfig
+	current Configuration
+	now     time.Duration
 
-// replica is what the primary knows of one remote replica.
-//
-//	  +------------ EvUp -----------+
-//	  |                             v
-//	down --EvCompare--> comparing   up --EvDown--> down
-//	  ^                  |    |     ^
-//	  +----- EvDown -----+    +EvUp-+
-//
-// Learner and suspect come between them with resync.
-type replica struct {
-	up        bool
-	comparing bool
-	applied   uint64
-	durable   uint64
-}
+	serving     bool
+	ownComplete bool // this copy lost nothing with its machine's power
+	stopped     error
+	failed      error
+	proposal    *Configuration
+	required    Set  // writes wait for these
+	open        bool // writes may complete
 
-// MaxReplicas bounds a configuration: a bit each in an op's state.
-const MaxReplicas = 16
+	others  []ReplicaID // every member but this one
+	members [MaxReplicas]member
+	window  window   // ops that have a seq and are not complete, and those among them
+	active  conflict // every op that others must be ordered against
+	parked  []*Op    // came while promoting
+	copies  []*Copy  // writes to their ranges wait
+	unread  []*Op    // reads whose data is there and whose lease is not
+	union   differences
+	dropped Set // left the in-sync set with the promotion
+	origins Origins
+	lease   time.Duration // the configuration service's promise
+	actions []Action
+}
 
 // opState is an op's progress. A read is executed once nothing before it that
 // overlaps is incomplete; a write is applied locally once nothing before it that
@@ -103,261 +187,174 @@ const MaxReplicas = 16
 type opState struct {
 	seq     uint64 // 0: a read
 	blocked int    // earlier ops that this one waits for before it may be applied
-	pending int    // acknowledgements outstanding: one local, one a replica
-	acked   uint16 // a bit for each replica that acknowledged it
-	carried uint16 // a bit for each replica whose comparison began after it was applied
+	acked   Set    // members that acknowledged it
+	sent    Set    // members that were sent it
 	durable bool   // acknowledgements must be from stable storage
 	applied bool   // done locally
+	local   bool   // done locally, and durably if it must be
 	err     error  // of the local application, on its way to the machine
 	encoded bool   // its frame is made
 	waiters []*Op  // later ops that wait for this one
+	twins   []*Op  // retries of this op
+	copy    *Copy  // the op is this copy's place in the order
 
 	prev, next *Op // in the conflict list
 }
 
-// NewMachine starts a volume with every replica down and nothing in flight.
-func NewMachine(conf Configuration) *Machine {
-	m := &Machine{conf: conf, replicas: make([]replica, conf.Replicas)}
+// NewMachine starts a volume with every replica down and nothing in flight. It
+// does nothing before its first EvCommitted.
+func NewMachine(conf MachineConfig) *Machine {
+	m := &Machine{conf: conf}
 	m.window.first = 1
+	m.union = newDifferences(conf)
+	for id := ReplicaID(0); id < MaxReplicas; id++ {
+		if id != conf.Self && conf.Members.Has(id) {
+			m.others = append(m.others, id)
+			m.members[id].differences = newDifferences(conf)
+		}
+	}
 	return m
 }
 
 // Watermark is the highest seq such that it and every lower one are complete.
 func (m *Machine) Watermark() uint64 { return m.window.first - 1 }
 
+// LastSeq is the highest seq given out.
+func (m *Machine) LastSeq() uint64 { return m.window.last() }
+
 // InFlight is the number of ops that have a seq above the watermark.
 func (m *Machine) InFlight() int { return m.window.len() }
 
-// Suspended says whether a replica is down, so that no write can complete.
-func (m *Machine) Suspended() bool {
-	for i := range m.replicas {
-		if !m.replicas[i].up {
-			return true
+// Configuration is the one in force as far as the machine knows.
+func (m *Machine) Configuration() Configuration { return m.current }
+
+// Serving says whether the promotion is over and the machine has not stopped.
+func (m *Machine) Serving() bool { return m.serving && m.stopped == nil }
+
+// Ready says whether writes are taken and can complete: all that they wait for is
+// connected.
+func (m *Machine) Ready() bool {
+	for _, id := range m.others {
+		if m.required.Has(id) && m.members[id].standing == lost {
+			return false
 		}
 	}
-	return false
+	return m.Serving() && m.open && m.failed == nil
 }
+
+// Failed is why writes are refused for good, or nil.
+func (m *Machine) Failed() error { return m.failed }
 
 // Step takes one event and returns what to do about it. The slice is valid
 // until the next Step.
 func (m *Machine) Step(ev Event) []Action {
 	m.actions = m.actions[:0]
+	m.now = max(m.now, ev.Now)
+	if m.stopped != nil {
+		m.stepStopped(ev)
+		return m.actions
+	}
 	switch ev.Kind {
 	case EvSubmit:
 		m.submit(ev.Op)
 	case EvApplied:
 		m.applied(ev.Op, ev.Err)
 	case EvSynced:
-		m.failure(ev.Op, ev.Err)
-		m.acknowledge(ev.Op)
+		m.synced(ev.Op, ev.Err)
 	case EvAcked:
 		m.acked(ev.Replica, ev.Applied, ev.Durable)
+	case EvCommitted:
+		m.committed(ev)
 	case EvUp:
-		m.up(ev.Replica)
-	case EvCompare:
-		m.compare(ev.Replica)
+		m.up(ev.Replica, ev.State)
 	case EvDown:
-		m.replicas[ev.Replica].up, m.replicas[ev.Replica].comparing = false, false
+		m.down(ev.Replica)
+	case EvQueued:
+		m.queued(ev.Copy, ev.Err)
+	case EvCopied:
+		m.copied(ev.Copy)
+	case EvCompared:
+		m.compared(ev.Copy, ev.Err)
+	case EvFinished:
+		m.finished(ev.Replica)
+	case EvRecheck:
+		m.recheck(ev.Copy)
+	case EvLease:
+		m.leased(ev.Replica, ev.SentAt)
+	case EvTick:
+		m.tick(ev.Budget)
 	default:
 		panic(fmt.Sprintf("mirror: unknown event %d", ev.Kind))
 	}
 	return m.actions
 }
 
+// stepStopped refuses new ops; those in flight wait for Abandon.
+func (m *Machine) stepStopped(ev Event) {
+	switch ev.Kind {
+	case EvSubmit:
+		ev.Op.Err = m.stopped
+		m.do(ActComplete, ev.Op)
+	case EvRecheck:
+		ev.Copy.Err = m.stopped
+		m.rechecked(ev.Copy)
+	}
+}
+
+func (m *Machine) stop(err error) {
+	m.stopped = err
+	m.actions = append(m.actions, Action{Kind: ActStop, Err: err})
+	for _, id := range m.others {
+		for _, c := range m.members[id].flying {
+			if c.Kind == Recheck && !c.over {
+				c.over, c.Err = true, err
+				m.rechecked(c)
+			}
+		}
+	}
+}
+
+// Abandon gives back every op in flight, in no order, and leaves the machine
+// unusable. Their outcome is unknown.
+func (m *Machine) Abandon(give func(*Op)) {
+	var all []*Op // first, because an op that was given is not ours to look at
+	note := func(op *Op) { all = append(append(all, op), op.core.twins...) }
+	for seq := m.window.first; seq <= m.window.last(); seq++ {
+		if op := m.window.at(seq); op != nil {
+			note(op)
+		}
+	}
+	for op := m.active.head; op != nil; op = op.core.next {
+		if op.Kind == Read && op.core.copy == nil {
+			note(op)
+		}
+	}
+	each(m.parked, note)
+	for _, c := range m.copies {
+		each(c.held, note)
+	}
+	if m.stopped == nil {
+		m.stopped = ErrClosed
+	}
+	m.window, m.active, m.parked, m.copies, m.unread = window{first: 1}, conflict{}, nil, nil, nil
+	each(all, give)
+}
+
+func each(ops []*Op, f func(*Op)) {
+	for _, op := range ops {
+		f(op)
+	}
+}
+
 func (m *Machine) do(kind ActionKind, op *Op) {
 	m.actions = append(m.actions, Action{Kind: kind, Op: op})
 }
 
-func (m *Machine) submit(op *Op) {
-	if op.Kind != Read && m.failed != nil {
-		op.Err = m.failed
-		m.do(ActComplete, op)
-		return
+func (m *Machine) tellReplica(kind ActionKind, id ReplicaID) {
+	a := Action{Kind: kind, Replica: id, Conf: m.current, Learner: m.members[id].standing == learner}
+	if kind == ActOrigins {
+		snapshot := m.origins.Clone()
+		a.Origins = &snapshot
 	}
-	if op.Kind == Read {
-		op.core.pending = 1
-	} else {
-		op.core.seq = m.window.push(op)
-		op.core.pending = 1 + len(m.replicas)
-		op.core.durable = op.FUA || op.Kind == Flush || (m.conf.Durable && op.modifies())
-		m.send(op)
-	}
-	if op.Kind != Flush {
-		m.active.add(op)
-	}
-	switch {
-	case op.Kind == Flush:
-		op.core.applied = true
-		m.do(ActSync, op)
-	case op.core.blocked == 0:
-		m.do(ActApply, op)
-	}
-}
-
-// abandon gives back every op in flight, in no order, and leaves the machine
-// unusable.
-func (m *Machine) abandon(give func(*Op)) {
-	for seq := m.window.first; seq <= m.window.last(); seq++ {
-		if op := m.window.at(seq); op != nil {
-			give(op)
-		}
-	}
-	for op := m.active.head; op != nil; op = op.core.next {
-		if op.Kind == Read {
-			give(op)
-		}
-	}
-	m.window, m.active = window{first: 1}, conflict{}
-}
-
-func (m *Machine) send(op *Op) {
-	for i := range m.replicas {
-		if m.replicas[i].up {
-			m.actions = append(m.actions, Action{Kind: ActSend, Op: op, Replica: ReplicaID(i)})
-		}
-	}
-}
-
-func (m *Machine) applied(op *Op, err error) {
-	op.core.applied = true
-	m.failure(op, err)
-	if op.modifies() {
-		m.release(op, false)
-		if op.core.durable && err == nil {
-			m.do(ActSync, op)
-			return
-		}
-	}
-	m.acknowledge(op)
-}
-
-// failure remembers the first error of op. A write or sync that failed locally
-// may have left the copies different, so the volume stops taking writes.
-func (m *Machine) failure(op *Op, err error) {
-	if err == nil {
-		return
-	}
-	if op.Err == nil {
-		op.Err = err
-	}
-	if op.Kind != Read && m.failed == nil {
-		m.failed = fmt.Errorf("%w (%w)", ErrFailed, err)
-	}
-}
-
-func (m *Machine) acked(id ReplicaID, applied, durable uint64) {
-	r := &m.replicas[id]
-	// An ack that runs ahead of what was sent is not this volume's.
-	applied = min(applied, m.window.last())
-	durable = min(durable, applied)
-	wasApplied, wasDurable := r.applied, r.durable
-	r.applied, r.durable = max(applied, wasApplied), max(durable, wasDurable)
-	m.acknowledgeRange(id, wasApplied, r.applied, false)
-	m.acknowledgeRange(id, wasDurable, r.durable, true)
-}
-
-// acknowledgeRange counts a replica's acknowledgement for each op with a seq
-// above from and at or below to that asks for this kind.
-func (m *Machine) acknowledgeRange(id ReplicaID, from, to uint64, durable bool) {
-	for seq := max(from+1, m.window.first); seq <= to; seq++ {
-		if op := m.window.at(seq); op != nil && op.core.durable == durable {
-			m.acknowledgeBy(op, id)
-		}
-	}
-}
-
-func (m *Machine) acknowledgeBy(op *Op, id ReplicaID) {
-	if bit := uint16(1) << id; op.core.acked&bit == 0 {
-		op.core.acked |= bit
-		m.acknowledge(op)
-	}
-}
-
-// acknowledge counts one of the acknowledgements that op waits for.
-func (m *Machine) acknowledge(op *Op) {
-	op.core.pending--
-	if op.core.pending > 0 {
-		return
-	}
-	if op.Kind != Flush {
-		m.active.remove(op)
-		m.release(op, true)
-	}
-	if op.core.seq != 0 {
-		m.window.complete(op.core.seq)
-	}
-	m.do(ActComplete, op)
-}
-
-// release lets those go that wait for op: at its local application the writes,
-// at its completion the reads (and whatever waits for a read).
-func (m *Machine) release(op *Op, complete bool) {
-	kept := op.core.waiters[:0]
-	for _, w := range op.core.waiters {
-		if !complete && w.Kind == Read {
-			kept = append(kept, w)
-			continue
-		}
-		if w.core.blocked--; w.core.blocked == 0 {
-			m.do(ActApply, w)
-		}
-	}
-	op.core.waiters = kept
-}
-
-// compare prepares for the replica to be overwritten with the local copy, range by
-// range and in no order that the machine knows. What is applied locally by now is
-// carried over by that. What is not must be sent afterwards, even if the replica
-// had acknowledged it: the comparison may undo it there.
-func (m *Machine) compare(id ReplicaID) {
-	r, bit := &m.replicas[id], uint16(1)<<id
-	r.comparing = true
-	r.applied, r.durable = m.Watermark(), m.Watermark()
-	for seq := m.window.first; seq <= m.window.last(); seq++ {
-		op := m.window.at(seq)
-		switch {
-		case op == nil:
-		case op.core.applied:
-			op.core.carried |= bit
-		case op.core.acked&bit != 0:
-			op.core.acked &^= bit
-			op.core.pending++
-		}
-	}
-}
-
-// compared takes what the comparison carried over, and made durable, as
-// acknowledged.
-func (m *Machine) compared(id ReplicaID) {
-	m.replicas[id].comparing = false
-	bit := uint16(1) << id
-	for seq, last := m.window.first, m.window.last(); seq <= last; seq++ {
-		if op := m.window.at(seq); op != nil && op.core.carried&bit != 0 {
-			op.core.carried &^= bit
-			m.acknowledgeBy(op, id)
-		}
-	}
-}
-
-// up sends a replica all that it has not acknowledged, in order. What it
-// applied but has not made durable goes as a flush: sending the data again
-// could put it on top of a later write that was completed since.
-func (m *Machine) up(id ReplicaID) {
-	r, bit := &m.replicas[id], uint16(1)<<id
-	r.up = true
-	if r.comparing {
-		m.compared(id)
-	}
-	for seq := m.window.first; seq <= m.window.last(); seq++ {
-		op := m.window.at(seq)
-		if op == nil || op.core.acked&bit != 0 {
-			continue
-		}
-		switch {
-		case seq > r.applied:
-			m.actions = append(m.actions, Action{Kind: ActSend, Op: op, Replica: id})
-		default:
-			m.actions = append(m.actions, Action{Kind: ActSendFlush, Op: op, Replica: id})
-		}
-	}
+	m.actions = append(m.actions, a)
 }

@@ -1,6 +1,10 @@
 package mirror
 
-import "lockstep/mirror/wire"
+import (
+	"time"
+
+	"lockstep/mirror/wire"
+)
 
 // OpKind is what an Op does.
 type OpKind uint8
@@ -11,9 +15,10 @@ const (
 	Write
 	Zero
 	Flush
+	copying // a Copy's place in the order; no client's
 )
 
-var opNames = [...]string{Read: "read", Write: "write", Zero: "zero", Flush: "flush"}
+var opNames = [...]string{Read: "read", Write: "write", Zero: "zero", Flush: "flush", copying: "copy"}
 
 func (k OpKind) String() string { return opNames[k] }
 
@@ -26,11 +31,13 @@ type Op struct {
 	Off    int64
 	Len    int64 // bytes, below 4 GiB; for Read and Write it is len(Data)
 	Data   []byte
-	FUA    bool // acknowledge from stable storage at every site
-	NoHole bool // Zero: keep the range allocated
+	FUA    bool    // acknowledge from stable storage at every site
+	NoHole bool    // Zero: keep the range allocated
+	Origin *Origin // whose it is, if it may be sent again after a failover
 	Err    error
 	Tag    any // the caller's own
 
+	began    time.Duration // when it was submitted, since started
 	internal chan struct{} // closed instead of Config.Complete: the volume's own op
 
 	core   opState

@@ -15,6 +15,11 @@ func (o *Op) cut() {
 		return
 	}
 	o.frames = o.frames[:0]
+	if o.Origin != nil {
+		from := wire.Origin{Session: o.Origin.Session, Number: o.Origin.Number, Lowest: o.Origin.Lowest}
+		b := from.Append(nil)
+		o.addFrame(wire.Header{Kind: wire.KindOrigin, Payload: uint32(len(b)), CRC: wire.Checksum(b)}, b)
+	}
 	for rest := o.payload(); ; {
 		part := rest[:min(len(rest), wire.MaxPayload)]
 		rest = rest[len(part):]
@@ -65,6 +70,22 @@ func (o *Op) encode(epoch, watermark uint64) []frame {
 	}
 	return o.frames
 }
+
+// AppendFrames appends the frames of an op that has its seq to b: for who sends
+// them as one piece.
+func (o *Op) AppendFrames(b []byte, epoch, watermark uint64) []byte {
+	if len(o.frames) == 0 {
+		o.cut()
+	}
+	for _, f := range o.encode(epoch, watermark) {
+		b = append(append(b, f.header...), f.payload...)
+	}
+	return b
+}
+
+// Seq is the op's number among the writes of a volume, once the machine asked to
+// send it; 0 for a read.
+func (o *Op) Seq() uint64 { return o.core.seq }
 
 // flushFor is the frame of ActSendFlush.
 func flushFor(op *Op, epoch, watermark uint64) []frame {

@@ -17,6 +17,9 @@ import (
 type ReplicaConfig struct {
 	// Store is the replica's copy. It stays the caller's to close.
 	Store Store
+	// Overwrite lets a primary with a new store take a copy that holds something, and
+	// any primary one that was the primary itself.
+	Overwrite bool
 	// Log gets one line for each primary that comes or goes. Default: none.
 	Log *slog.Logger
 }
@@ -31,20 +34,19 @@ const acceptPause = 50 * time.Millisecond
 const maxGreeting = 16
 
 // Replica holds one remote copy of a volume and applies what its primary sends,
-// in order. One primary at a time: a new connection of the same run of a primary
-// replaces the old one, whose last frame is applied or dropped before the new
-// one is served; another primary is refused while the first is connected.
+// in order: the driver of a [Follower]. One primary at a time: a new connection of
+// the same run of a primary replaces the old one, whose last frame is applied or
+// dropped before the new one is served; so does a primary of a higher epoch.
+// Another one is refused while the first is connected.
 type Replica struct {
 	conf     ReplicaConfig
 	greeting chan struct{} // a token for each connection without a hello
 
 	mu       sync.Mutex
 	current  *session
-	last     wire.ID // the session that wrote last, in sync
-	epoch    uint64  // highest seen; lower ones are fenced off
-	volume   string  // the name of the first primary's volume, if any was admitted
-	admitted bool
-	failed   error // the store's first failure to sync: nothing is accepted any more
+	follower *Follower
+	said     string // why the last connection was refused
+	failed   error  // the store's first failure to sync: nothing is accepted any more
 }
 
 // NewReplica returns a replica that [Replica.Serve] will run.
@@ -52,7 +54,11 @@ func NewReplica(conf ReplicaConfig) *Replica {
 	if conf.Log == nil {
 		conf.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Replica{conf: conf, greeting: make(chan struct{}, maxGreeting)}
+	f := NewFollower(IdentityOf(conf.Store.Meta()), conf.Store.Size(), conf.Store.New() || conf.Overwrite, now())
+	if inSync, was := led(conf.Store); was && !conf.Overwrite {
+		f.Led(inSync)
+	}
+	return &Replica{conf: conf, greeting: make(chan struct{}, maxGreeting), follower: f}
 }
 
 // goneTimeout is after how long a primary that answers nothing is gone.
@@ -111,20 +117,36 @@ func (r *Replica) serve(ctx context.Context, conn net.Conn) {
 	s, err := r.greet(conn)
 	<-r.greeting
 	if err != nil {
-		log.Warn("refused a connection", "err", err)
+		r.refused(log, err)
 		return
 	}
 	log.Info("primary connected", "session", s.hello.Session, "volume", s.hello.Volume, "epoch", s.epoch)
 	err = s.run()
+	r.leave(s)
+	if ctx.Err() == nil {
+		log.Warn("primary is gone", "session", s.hello.Session, "err", err)
+	}
+}
+
+// refused logs why, unless that was the last thing said: a primary asks again and again.
+func (r *Replica) refused(log *slog.Logger, err error) {
+	r.mu.Lock()
+	again := r.said == err.Error()
+	r.said = err.Error()
+	r.mu.Unlock()
+	if !again {
+		log.Warn("refused a connection", "err", err)
+	}
+}
+
+// leave ends s: nothing of it can be applied any more.
+func (r *Replica) leave(s *session) {
 	r.mu.Lock()
 	if r.current == s {
 		r.current = nil
 	}
 	r.mu.Unlock()
 	close(s.over)
-	if ctx.Err() == nil {
-		log.Warn("primary is gone", "session", s.hello.Session, "err", err)
-	}
 }
 
 // greet takes a hello and answers it.
@@ -138,58 +160,48 @@ func (r *Replica) greet(conn net.Conn) (*session, error) {
 		return nil, fmt.Errorf("no hello: %w", err)
 	}
 	fc.epoch = h.Epoch
-	s := &session{replica: r, conn: conn, epoch: h.Epoch, over: make(chan struct{})}
-	welcome, err := r.admit(s, payload)
+	s, err := newSession(r, conn, h.Epoch)
+	if err == nil {
+		err = s.hello.Decode(payload)
+	}
+	if err == nil {
+		err = r.admit(s)
+	}
 	if err != nil {
-		fc.write(wire.Header{Kind: wire.KindRefuse}, []byte(truncate(err.Error())))
-		return nil, errors.Join(err, fc.out.Flush())
+		return nil, errors.Join(err, refuse(fc, err))
 	}
-	if err := fc.write(wire.Header{Kind: wire.KindWelcome}, welcome.Append(nil)); err != nil {
-		return nil, r.dismiss(s, err)
-	}
-	if err := fc.out.Flush(); err != nil {
-		return nil, r.dismiss(s, err)
+	if err := s.applier.Greet(&h, payload); err != nil {
+		r.leave(s)
+		return nil, errors.Join(err, refuse(fc, err))
 	}
 	if n := fc.in.Buffered(); n > 0 {
-		return nil, r.dismiss(s, fmt.Errorf("%w: %d bytes before the welcome", wire.ErrCorrupt, n))
+		r.leave(s)
+		return nil, fmt.Errorf("%w: %d bytes before the welcome", wire.ErrCorrupt, n)
 	}
 	if err := conn.SetDeadline(time.Time{}); err != nil {
-		return nil, r.dismiss(s, err)
+		r.leave(s)
+		return nil, err
 	}
 	return s, nil
 }
 
-func (r *Replica) dismiss(s *session, err error) error {
-	r.mu.Lock()
-	if r.current == s {
-		r.current = nil
-	}
-	r.mu.Unlock()
-	close(s.over)
-	return err
+func refuse(fc *frameConn, why error) error {
+	fc.write(wire.Header{Kind: wire.KindRefuse}, []byte(truncate(why.Error())))
+	return fc.out.Flush()
 }
 
-// admit makes s the current session or says why it can't be. It waits until an
-// earlier connection of the same primary is over.
-func (r *Replica) admit(s *session, payload []byte) (wire.Welcome, error) {
-	if err := s.hello.Decode(payload); err != nil {
-		return wire.Welcome{}, err
-	}
+// admit makes s the current session or says why it can't be. It waits until the
+// connection that s replaces is over.
+func (r *Replica) admit(s *session) error {
 	for {
 		r.mu.Lock()
 		old, err := r.rivalLocked(s)
 		if err == nil && old == nil {
-			if r.last != s.hello.Session {
-				r.last = wire.ID{} // until it writes: it may go before it has
-			}
-			w := wire.Welcome{Size: uint64(r.conf.Store.Size()), Session: r.last}
-			r.current, r.epoch, r.volume, r.admitted = s, s.epoch, s.hello.Volume, true
-			r.mu.Unlock()
-			return w, nil
+			r.current = s
 		}
 		r.mu.Unlock()
-		if err != nil {
-			return wire.Welcome{}, err
+		if err != nil || old == nil {
+			return err
 		}
 		old.conn.Close()
 		<-old.over
@@ -197,31 +209,29 @@ func (r *Replica) admit(s *session, payload []byte) (wire.Welcome, error) {
 }
 
 // rivalLocked returns the connection that must end before s may begin, or why s
-// may not.
+// may not. Whether s may at all is the follower's to say.
 func (r *Replica) rivalLocked(s *session) (*session, error) {
-	size := uint64(r.conf.Store.Size())
+	admissible := r.follower.Admissible(&s.hello, s.epoch)
 	switch {
 	case r.failed != nil:
 		return nil, fmt.Errorf("the replica's store failed: %w", r.failed)
-	case s.epoch < r.epoch:
-		return nil, fmt.Errorf("epoch %d is over, this replica has seen %d; the volume has a newer primary", s.epoch, r.epoch)
-	case r.admitted && s.hello.Volume != r.volume:
-		return nil, fmt.Errorf("this replica holds volume %q, not %q; is the address right?", r.volume, s.hello.Volume)
-	case s.hello.Size != size:
-		return nil, fmt.Errorf("the volume has %d bytes, this replica's store %d; start both with the same --size", s.hello.Size, size)
 	case r.current == nil:
-		return nil, nil
-	case r.current.hello.Session == s.hello.Session || r.current.epoch < s.epoch:
+		return nil, nil // the follower says so again, if not
+	case admissible != nil && !errors.Is(admissible, ErrWrongVolume):
+		return nil, admissible
+	case r.current.hello.Session == s.hello.Session || r.current.epoch < s.epoch && r.current.hello.ID == s.hello.ID:
 		return r.current, nil
 	}
 	return nil, fmt.Errorf("another primary (session %v, %s) is connected; stop it first", r.current.hello.Session, r.current.conn.RemoteAddr())
 }
 
-// wrote notes that a session is in sync: a primary sends writes only then.
-func (r *Replica) wrote(session wire.ID) {
+// fail notes that a sync failed: what the disk holds is unknown from then on.
+func (r *Replica) fail(err error) {
 	r.mu.Lock()
-	r.last = session
-	r.mu.Unlock()
+	defer r.mu.Unlock()
+	if r.failed == nil {
+		r.failed = err
+	}
 }
 
 // maxText bounds the text of refuse and failed frames in bytes.

@@ -1,19 +1,22 @@
 package mirror
 
 import (
-	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"lockstep/mirror/store"
 	"lockstep/mirror/wire"
 )
 
-// session is one primary's connection to a replica. One goroutine receives and
-// applies; a second one syncs, so that a flush does not hold up later writes.
+// session is one primary's connection to a replica: the I/O of an [Applier]. One
+// goroutine receives and applies; a second one syncs, so that a flush does not hold
+// up later writes; a third marks the copy as a full one when it is.
 //
 // Cost: all whole frames that one recv brought are applied, then acknowledged
 // by one send. Payloads are applied from the receive buffer.
@@ -22,49 +25,63 @@ type session struct {
 	conn    net.Conn
 	sock    *socket
 	hello   wire.Hello
-	epoch   uint64
+	epoch   uint64 // of the hello
+	applier *Applier
 	over    chan struct{} // closed when nothing of this session can be applied any more
-	due     bool          // an ack is due; the receiver's
-	part    uint64        // the write that waits for its next part, or 0; the receiver's
 
-	mu      sync.Mutex
-	out     []byte // the frame being sent
-	iovs    [1]unix.Iovec
-	applied uint64 // only the receiver sets it
-	durable uint64
-	wanted  uint64    // sync until durable reaches this
-	wake    sync.Cond // wanted or ended changed
-	ended   bool
+	durable chan durablePing // those that wait for the disk
+	wake    chan struct{}    // capacity 1: a sync is wanted
+
+	mu   sync.Mutex // acks must not overtake each other while they are sent
+	out  []byte     // the frame being sent
+	iovs [1]unix.Iovec
 }
 
 // bufferSize is the receive buffer's: it holds the largest frame, and as much
 // again, so that what is left of a frame rarely has to be moved.
 const bufferSize = 2 * (wire.HeaderSize + wire.MaxPayload)
 
-func (s *session) run() error {
-	sock, err := newSocket(s.conn)
+type durablePing struct {
+	header wire.Header
+	under  uint64 // the configuration's number
+}
+
+// maxDurablePings bounds the durable pings that wait; a primary has one under way.
+const maxDurablePings = 8
+
+func newSession(r *Replica, conn net.Conn, epoch uint64) (*session, error) {
+	sock, err := newSocket(conn)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	s.sock, s.wake.L = sock, &s.mu
-	s.out = make([]byte, wire.HeaderSize, wire.HeaderSize+maxText)
-	var syncing sync.WaitGroup
-	syncing.Go(s.syncLoop)
-	err = s.receive(sock)
+	s := &session{
+		replica: r, conn: conn, sock: sock, epoch: epoch,
+		over:    make(chan struct{}),
+		durable: make(chan durablePing, maxDurablePings),
+		wake:    make(chan struct{}, 1),
+		out:     make([]byte, wire.HeaderSize, wire.HeaderSize+maxText),
+	}
+	s.applier = NewApplier(r.follower, &r.mu, r.conf.Store, now, s.send)
+	return s, nil
+}
+
+func (s *session) run() error {
+	var waiting sync.WaitGroup
+	waiting.Go(s.syncs)
+	waiting.Go(s.pings)
+	err := s.receive()
 	s.conn.Close()
-	s.mu.Lock()
-	s.ended = true
-	s.wake.Broadcast()
-	s.mu.Unlock()
-	syncing.Wait()
+	close(s.wake)
+	close(s.durable)
+	waiting.Wait()
 	return err
 }
 
-func (s *session) receive(sock *socket) error {
+func (s *session) receive() error {
 	buf := make([]byte, bufferSize)
 	start, end := 0, 0 // what was received and not yet handled
 	for {
-		n, err := sock.recv(buf[end:])
+		n, err := s.sock.recv(buf[end:])
 		if err != nil {
 			if err == io.EOF && end > start {
 				err = io.ErrUnexpectedEOF
@@ -74,10 +91,11 @@ func (s *session) receive(sock *socket) error {
 		end += n
 		used, need, err := s.frames(buf[start:end])
 		if err != nil {
-			return s.report(err)
+			s.report(err)
+			return err
 		}
 		start += used
-		if err := s.acknowledge(); err != nil {
+		if err := s.answer(); err != nil {
 			return err
 		}
 		switch {
@@ -87,6 +105,20 @@ func (s *session) receive(sock *socket) error {
 			start, end = 0, copy(buf, buf[start:end])
 		}
 	}
+}
+
+// answer acknowledges what was applied and has a sync done if one is due.
+func (s *session) answer() error {
+	if err := s.applier.Acknowledge(); err != nil {
+		return err
+	}
+	if s.applier.Wanted() > 0 {
+		select {
+		case s.wake <- struct{}{}:
+		default:
+		}
+	}
+	return nil
 }
 
 // frames handles the whole frames in b. It returns how many bytes they take and
@@ -113,94 +145,71 @@ func (s *session) frames(b []byte) (used, need int, err error) {
 }
 
 func (s *session) handle(h *wire.Header, payload []byte) error {
-	if err := h.Check(payload); err != nil {
+	if h.Kind != wire.KindPing || h.Flags&wire.Durable == 0 {
+		return s.applier.Handle(h, payload)
+	}
+	if _, err := s.applier.check(h, payload); err != nil {
 		return err
 	}
-	if h.Epoch != s.epoch {
-		return fmt.Errorf("%w: %v frame of epoch %d in a session of epoch %d", wire.ErrCorrupt, h.Kind, h.Epoch, s.epoch)
-	}
-	store := s.replica.conf.Store
-	if h.Offset+uint64(h.Length) > uint64(store.Size()) {
-		return fmt.Errorf("%w: %v frame at %d+%d is outside the volume of %d bytes", wire.ErrCorrupt, h.Kind, h.Offset, h.Length, store.Size())
-	}
-	if err := s.inTurn(h); err != nil {
-		return err
-	}
-	off, length := int64(h.Offset), int64(h.Length)
-	switch h.Kind {
-	case wire.KindWrite:
-		return s.done(h, store.WriteAt(payload, off))
-	case wire.KindZero:
-		return s.done(h, store.Zero(off, length, h.Flags&wire.NoHole != 0))
-	case wire.KindFlush:
-		return s.done(h, nil)
-	case wire.KindCopy:
-		if h.Flags&wire.Zero != 0 {
-			return store.Zero(off, length, false)
-		}
-		return store.WriteAt(payload, off)
-	case wire.KindSum:
-		return s.digest(h)
-	case wire.KindPing:
-		return s.pong(h)
-	}
-	return fmt.Errorf("%w: a primary does not send %v frames", wire.ErrCorrupt, h.Kind)
-}
-
-// inTurn says whether h may come now: seqs rise, and the parts of one write come
-// without a gap.
-func (s *session) inTurn(h *wire.Header) error {
-	switch {
-	case s.part != 0 && (h.Kind != wire.KindWrite || h.Seq != s.part):
-		return fmt.Errorf("%w: %v frame seq %d amid the parts of seq %d", wire.ErrCorrupt, h.Kind, h.Seq, s.part)
-	case h.Kind != wire.KindWrite && h.Kind != wire.KindZero && h.Kind != wire.KindFlush:
+	select {
+	case s.durable <- durablePing{*h, s.applier.configurations()}:
 		return nil
-	case h.Seq <= s.applied:
-		return fmt.Errorf("%w: %v frame seq %d after %d", wire.ErrCorrupt, h.Kind, h.Seq, s.applied)
+	default:
+		return errors.New("too many durable pings at once")
 	}
-	s.part = 0
-	if h.Flags&wire.More != 0 {
-		s.part = h.Seq
-	}
-	return nil
 }
 
-// done notes that the op of h was applied, if it was, with all its parts.
-func (s *session) done(h *wire.Header, err error) error {
-	if err != nil || s.part != 0 {
-		return err
+// syncs makes durable what must be, in groups: all that was applied when a sync
+// begins.
+func (s *session) syncs() {
+	for range s.wake {
+		for s.applier.Wanted() > 0 {
+			if err := s.inTime(s.applier.Sync); err != nil {
+				s.report(err)
+				s.conn.Close()
+				return
+			}
+		}
 	}
-	if s.applied == 0 {
-		s.replica.wrote(s.hello.Session)
+}
+
+// syncTimeout is how long a disk may take to sync before the replica counts as lost:
+// heartbeats, which another goroutine answers, would hide it.
+const syncTimeout = 30 * time.Second
+
+// inTime ends the connection if a sync hangs. A new one is not served before the
+// sync is over.
+func (s *session) inTime(sync func() error) error {
+	t := time.AfterFunc(syncTimeout, func() {
+		s.report(fmt.Errorf("its disk did not sync within %v", syncTimeout))
+		s.conn.Close()
+	})
+	defer t.Stop()
+	return sync()
+}
+
+// pings answers the pings that wait for the disk.
+func (s *session) pings() {
+	for p := range s.durable {
+		if err := s.inTime(func() error { return s.applier.pong(&p.header, p.under) }); err != nil {
+			s.report(err)
+			s.conn.Close()
+		}
 	}
+}
+
+// report tells the primary why this session ends. After a failed sync that is the
+// end of the replica too.
+func (s *session) report(err error) {
+	if errors.Is(err, store.ErrBroken) {
+		s.replica.fail(err)
+	}
+	s.send(wire.Header{Kind: wire.KindFailed}, []byte(truncate(err.Error())))
+}
+
+func (s *session) send(h wire.Header, payload []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.applied = h.Seq
-	s.due = true
-	if h.Flags&wire.Durable != 0 {
-		s.wanted = h.Seq
-		s.wake.Signal()
-	}
-	return nil
-}
-
-// acknowledge says what was applied since the last time, if anything was.
-func (s *session) acknowledge() error {
-	if !s.due {
-		return nil
-	}
-	s.due = false
-	return s.sendAck()
-}
-
-func (s *session) sendAck() error {
-	s.mu.Lock()
-	defer s.mu.Unlock() // held while sending: acks must not overtake each other
-	h := wire.Header{Kind: wire.KindAck, Seq: s.applied, Watermark: s.durable}
-	return s.sendLocked(h, nil)
-}
-
-func (s *session) sendLocked(h wire.Header, payload []byte) error {
 	h.Epoch = s.epoch
 	h.Payload = uint32(len(payload))
 	h.CRC = wire.Checksum(payload)
@@ -215,126 +224,4 @@ func (s *session) sendLocked(h wire.Header, payload []byte) error {
 		_, err = s.conn.Write(s.out[n:])
 	}
 	return err
-}
-
-func (s *session) send(h wire.Header, payload []byte) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.sendLocked(h, payload)
-}
-
-// syncLoop makes durable what must be, in groups: all that was applied when a
-// sync begins.
-func (s *session) syncLoop() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for {
-		for s.wanted <= s.durable && !s.ended {
-			s.wake.Wait()
-		}
-		if s.ended {
-			return
-		}
-		upTo := s.applied
-		s.mu.Unlock()
-		err := s.sync()
-		s.mu.Lock()
-		if err != nil {
-			s.sendLocked(wire.Header{Kind: wire.KindFailed}, []byte(truncate(err.Error())))
-			s.conn.Close()
-			return
-		}
-		s.durable = upTo
-		h := wire.Header{Kind: wire.KindAck, Seq: s.applied, Watermark: s.durable}
-		if s.sendLocked(h, nil) != nil {
-			s.conn.Close()
-			return
-		}
-	}
-}
-
-// sync syncs the store. A failure is final for this replica: what its disk holds
-// is unknown from then on.
-func (s *session) sync() error {
-	err := s.replica.conf.Store.Sync()
-	if err != nil {
-		s.replica.mu.Lock()
-		s.replica.failed = err
-		s.replica.mu.Unlock()
-	}
-	return err
-}
-
-// report tells the primary why this session ends.
-func (s *session) report(err error) error {
-	s.send(wire.Header{Kind: wire.KindFailed}, []byte(truncate(err.Error())))
-	return err
-}
-
-func (s *session) pong(h *wire.Header) error {
-	if h.Flags&wire.Durable != 0 {
-		if err := s.sync(); err != nil {
-			return err
-		}
-	}
-	return s.send(wire.Header{Kind: wire.KindPong, Seq: h.Seq}, nil)
-}
-
-// digest answers what a range holds: a SHA-256, or whether it is all zeroes.
-func (s *session) digest(h *wire.Header) error {
-	out := wire.Header{Kind: wire.KindDigest, Seq: h.Seq, Offset: h.Offset, Length: h.Length}
-	off, length := int64(h.Offset), int64(h.Length)
-	if h.Flags&wire.Zero != 0 {
-		zero, err := s.allZero(off, length)
-		if err != nil {
-			return err
-		}
-		if zero {
-			out.Flags = wire.Zero
-		}
-		return s.send(out, nil)
-	}
-	if length > compareChunk {
-		return fmt.Errorf("%w: sum of %d bytes", wire.ErrCorrupt, length)
-	}
-	data := make([]byte, length)
-	if err := s.replica.conf.Store.ReadAt(data, off); err != nil {
-		return err
-	}
-	sum := sha256.Sum256(data)
-	return s.send(out, sum[:])
-}
-
-// allZero reads what is allocated in the range.
-func (s *session) allZero(off, length int64) (bool, error) {
-	store := s.replica.conf.Store
-	buf := make([]byte, min(length, compareChunk))
-	for end := off + length; off < end; {
-		start, stop, err := store.Data(off)
-		if err != nil {
-			return false, err
-		}
-		start, stop = min(start, end), min(stop, end)
-		n := min(stop-start, int64(len(buf)))
-		if n == 0 {
-			return true, nil
-		}
-		if err := store.ReadAt(buf[:n], start); err != nil {
-			return false, err
-		}
-		if !isZero(buf[:n]) {
-			return false, nil
-		}
-		off = start + n
-	}
-	return true, nil
-}
-
-func isZero(b []byte) bool {
-	for _, c := range b {
-		if c != 0 {
-			return false
-		}
-	}
-	return true
 }

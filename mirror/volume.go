@@ -7,22 +7,13 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"lockstep/mirror/wire"
 )
-
-// Store is what a volume needs of one copy on disk; package mirror/store has it.
-// All methods may be called concurrently.
-type Store interface {
-	ReadAt(p []byte, off int64) error
-	ReadCached(p []byte, off int64) error // an error means only: use ReadAt
-	WriteAt(p []byte, off int64) error
-	Zero(off, length int64, allocate bool) error
-	Sync() error
-	Data(off int64) (start, end int64, err error)
-	Size() int64
-}
 
 // Config says what a volume is and how it is mirrored.
 type Config struct {
@@ -30,24 +21,36 @@ type Config struct {
 	Volume string
 	// Store is the primary's own copy: the truth. It stays the caller's to close.
 	Store Store
-	// New says that Store holds nothing yet. A replica that holds something is then
-	// not overwritten but refused: more likely the store is the wrong one.
-	New bool
-	// Replicas are the addresses, HOST:PORT, of the in-sync set's other members.
-	// Every one must acknowledge every write.
+	// Replicas are the addresses, HOST:PORT, of the other members.
 	Replicas []string
 	// Durable asks for the contract `durable`: every write is acknowledged from
 	// stable storage at every site. Default is `written`.
 	Durable bool
+	// Continue takes a replica that is lost for LossTimeout out of the in-sync set,
+	// so that writes go on without it. Otherwise they wait until every replica is in sync.
+	Continue bool
+	// LossTimeout is how long a replica may be lost before writes go on without it.
+	// Default 5 s.
+	LossTimeout time.Duration
+	// AcceptDataLoss makes this copy the truth although it may lack acknowledged writes.
+	AcceptDataLoss bool
+	// Forget names replicas that are on record as in sync and not in Replicas any more.
+	Forget []string
+	// Resync bounds what resync takes from the volume's clients.
+	Resync PaceConfig
+	// Checkpoint is how often intents are given up and what replicas lack is saved. A
+	// crash costs comparing what was written since the last one but one; more often
+	// makes intents durable more often. Default 15 s.
+	Checkpoint time.Duration
 	// Complete gets every op back, in batches, on the goroutine that noticed.
 	// It must not wait for the volume. The slice is reused after it returns.
 	Complete func([]*Op)
 	// Wrap, if set, replaces a replica's connection as soon as it is made, e.g. by
 	// one that polls busily. What it returns must have a SyscallConn.
 	Wrap func(net.Conn) (net.Conn, error)
-	// Timeout is how long sent bytes may stay unacknowledged, or a connection
-	// attempt unanswered, before the connection is given up and made anew.
-	// Default 3 s; it must be well above the round trip.
+	// Timeout is how long sent bytes may stay unacknowledged, a heartbeat or a
+	// connection attempt unanswered, before the connection is given up and made
+	// anew. Default 3 s; it must be well above the round trip.
 	Timeout time.Duration
 	// Congestion names the TCP congestion control of replication connections;
 	// empty leaves the system's.
@@ -56,89 +59,257 @@ type Config struct {
 	Log *slog.Logger
 }
 
-// DefaultTimeout is Config.Timeout's default.
-const DefaultTimeout = 3 * time.Second
+// What Config leaves open.
+const (
+	DefaultTimeout     = 3 * time.Second
+	DefaultLossTimeout = 5 * time.Second
+	DefaultCheckpoint  = 15 * time.Second
+)
 
-// firstEpoch is the epoch of a configuration that flags fixed. The raft group
-// will give out higher ones.
-const firstEpoch = 1
+// blockSize is the granularity of what a replica missed, in bytes: what most
+// writes are multiples of.
+const blockSize = 4 << 10
 
 // maxSlow bounds the goroutines that wait for the local disk for a volume.
 const maxSlow = 64
 
+// tickInterval is how often the machine learns that time passes, and resync is
+// given a new budget.
+const tickInterval = 50 * time.Millisecond
+
 // Volume is a primary: it does ops on its own store and on every replica. It is
 // the driver of a [Machine]: the Machine decides, the Volume does.
 type Volume struct {
-	conf    Config
-	session wire.ID
-	links   []*link
-	sync    *syncer
-	slow    chan struct{} // a token for each slow op that runs
-	stop    context.CancelFunc
-	running sync.WaitGroup
-	batches sync.Pool // *batch
+	conf          Config
+	roster        *roster
+	session       wire.ID
+	links         []*link // by member; nil for this one
+	sync          *syncer
+	slow          chan struct{} // a token for each slow op that runs
+	ctx           context.Context
+	stop          context.CancelFunc
+	running       sync.WaitGroup
+	batches       sync.Pool // *batch
+	pace          *pacer
+	resyncing     atomic.Bool   // something is being copied or compared
+	allowed       atomic.Int64  // bytes per second that resync may move
+	resting       atomic.Bool   // resync rests, so that it is known what writes feel without it
+	verifying     atomic.Int64  // bytes that verifications have left
+	ended         chan struct{} // closed when the machine has stopped by itself
+	saved         chan struct{} // capacity 1: a checkpoint is due now
+	checkpointing sync.Mutex    // held for a whole checkpoint
 
 	mu      sync.Mutex
 	machine *Machine
 	closed  bool
+	cause   error         // why ended is closed
+	told    bool          // that writes are refused
 	changed chan struct{} // closed and replaced whenever a replica comes or goes
+	degrade time.Duration // since when not every member is in sync; 0 if all are
 }
 
 // Open starts the primary of a volume and connects its replicas in the
-// background; [Volume.Wait] tells when they are in sync.
+// background; [Volume.Wait] tells when it takes writes. It refuses a store that
+// is known not to have every acknowledged write.
 func Open(conf Config) (*Volume, error) {
-	if conf.Timeout == 0 {
-		conf.Timeout = DefaultTimeout
-	}
-	if conf.Log == nil {
-		conf.Log = slog.New(slog.DiscardHandler)
-	}
-	if len(conf.Replicas) > MaxReplicas {
-		return nil, fmt.Errorf("open volume: %d replicas, at most %d are possible", len(conf.Replicas), MaxReplicas)
-	}
-	if len(conf.Volume) > wire.MaxName {
+	conf.defaults()
+	switch {
+	case len(conf.Replicas) >= MaxReplicas:
+		return nil, fmt.Errorf("open volume: %d replicas, at most %d are possible", len(conf.Replicas), MaxReplicas-1)
+	case len(conf.Volume) > wire.MaxName:
 		return nil, fmt.Errorf("open volume: a name of %d bytes, at most %d are allowed", len(conf.Volume), wire.MaxName)
 	}
-	ctx, stop := context.WithCancel(context.Background())
-	v := &Volume{
-		conf: conf,
-		machine: NewMachine(Configuration{
-			Epoch:    firstEpoch,
-			Replicas: len(conf.Replicas),
-			Durable:  conf.Durable,
-		}),
-		slow:    make(chan struct{}, maxSlow),
-		stop:    stop,
-		changed: make(chan struct{}),
+	roster, err := openRoster(&conf)
+	if err != nil {
+		return nil, fmt.Errorf("open volume %q: %w", conf.Volume, err)
 	}
-	rand.Read(v.session[:])
-	v.batches.New = func() any { return new(batch) }
-	v.sync = newSyncer(conf.Store.Sync, v.synced)
-	v.running.Go(func() { v.sync.run(ctx) })
-	for i, addr := range conf.Replicas {
-		l := newLink(v, ReplicaID(i), addr)
-		v.links = append(v.links, l)
+	v := newVolume(conf, roster)
+	if err := v.promote(); err != nil {
+		v.stop()
+		return nil, fmt.Errorf("open volume %q: %w", conf.Volume, err)
 	}
-	for _, l := range v.links {
-		v.running.Go(func() { l.run(ctx) })
+	v.running.Go(func() { v.sync.run(v.ctx) })
+	v.running.Go(v.ticks)
+	v.running.Go(v.checkpoints)
+	for _, l := range v.links[1:] {
+		v.running.Go(func() { l.run(v.ctx) })
 	}
 	return v, nil
 }
 
-// Wait returns when every replica is in sync, or with the reason why not when
-// ctx ends.
+func (c *Config) defaults() {
+	if c.Timeout == 0 {
+		c.Timeout = DefaultTimeout
+	}
+	if c.Checkpoint == 0 {
+		c.Checkpoint = DefaultCheckpoint
+	}
+	if c.LossTimeout == 0 {
+		c.LossTimeout = DefaultLossTimeout
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+}
+
+func newVolume(conf Config, roster *roster) *Volume {
+	v := &Volume{
+		conf:    conf,
+		roster:  roster,
+		slow:    make(chan struct{}, maxSlow),
+		pace:    newPacer(conf.Resync),
+		ended:   make(chan struct{}),
+		saved:   make(chan struct{}, 1),
+		changed: make(chan struct{}),
+	}
+	v.ctx, v.stop = context.WithCancel(context.Background())
+	rand.Read(v.session[:])
+	v.batches.New = func() any { return new(batch) }
+	v.sync = newSyncer(conf.Store.Sync, v.synced)
+	v.machine = NewMachine(MachineConfig{
+		Members:     roster.all(),
+		Durable:     conf.Durable,
+		Suspend:     !conf.Continue,
+		LossTimeout: conf.LossTimeout,
+		Size:        conf.Store.Size(),
+		Block:       blockSize,
+		Region:      conf.Store.Meta().Region,
+	})
+	v.links = make([]*link, 1+len(conf.Replicas))
+	for i, addr := range conf.Replicas {
+		v.links[i+1] = newLink(v, ReplicaID(i+1), addr)
+	}
+	return v
+}
+
+// promote begins a new epoch with this copy as the truth.
+func (v *Volume) promote() error {
+	own, err := v.roster.promotion(v.conf.AcceptDataLoss)
+	if err != nil {
+		return err
+	}
+	next := own.Before
+	next.Epoch++
+	conf, err := v.roster.Propose(v.ctx, next)
+	if err != nil {
+		return err
+	}
+	v.conf.Log.Info("configuration", "epoch", conf.Epoch, "in_sync", conf.InSync.String())
+	if own.State.Lossy {
+		v.conf.Log.Warn("this copy lost its machine's power and may lack acknowledged writes: it waits for every store that was in sync; if one of them is gone for good, accept the loss (--accept-data-loss)")
+	}
+	if v.roster.followed {
+		v.conf.Log.Warn("this copy was a replica until now: if its volume was run with --on-replica-loss continue and left it behind, it lacks what was written since")
+	}
+	v.tell(Event{Kind: EvCommitted, Conf: conf, Own: own})
+	return nil
+}
+
+// now is the time since the machine started, suspended or not: a lease must run
+// out while it sleeps.
+func now() time.Duration {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {
+		panic("mirror: no CLOCK_BOOTTIME: " + err.Error()) // Linux has it since 2.6.39
+	}
+	return time.Duration(t.Nano())
+}
+
+// started is what the latencies of ops are measured from: the monotonic clock is
+// read without a system call.
+var started = time.Now()
+
+// ticks tells the machine that time passes until the volume is closed.
+func (v *Volume) ticks() {
+	tick := time.NewTicker(tickInterval)
+	defer tick.Stop()
+	var budget int64
+	for n, slices := 0, 1; ; n++ {
+		select {
+		case <-v.ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if n%slices == 0 {
+			n, slices, budget = 0, v.slices(), v.budget()
+			tick.Reset(tickInterval / time.Duration(slices))
+		}
+		v.tell(Event{Kind: EvTick, Now: now(), Budget: budget / int64(slices)})
+	}
+}
+
+// slices is in how many parts a tick's budget is given out: all at once it would be
+// a burst that the writes of that moment wait behind.
+func (v *Volume) slices() int {
+	if v.resyncing.Load() {
+		return 25
+	}
+	return 1
+}
+
+// noDeadline is for what redundancy does not wait for.
+const noDeadline = 1000 * time.Hour
+
+// budget is what resync may move to each replica until the next tick.
+func (v *Volume) budget() int64 {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	t := now()
+	if v.machine.Configuration().InSync == v.machine.conf.Members {
+		v.degrade = 0
+	} else if v.degrade == 0 {
+		v.degrade = t
+	}
+	left, since := int64(0), v.degrade
+	for _, l := range v.links[1:] {
+		if s := v.machine.Member(l.id); s.Resyncing {
+			left = max(left, s.Missed+s.Maybe)
+		}
+	}
+	if n := v.verifying.Load(); left == 0 && n > 0 {
+		left, since = n, t+noDeadline
+	}
+	v.resyncing.Store(left > 0)
+	budget := v.pace.tick(t, left, since)
+	v.resting.Store(budget == 0)
+	if budget > 0 {
+		v.allowed.Store(min(budget*int64(time.Second/tickInterval), v.pace.conf.Ceiling))
+	}
+	return budget
+}
+
+// Ended is closed when the volume has stopped by itself; [Volume.Cause] then says why.
+func (v *Volume) Ended() <-chan struct{} { return v.ended }
+
+// Cause is why the volume has stopped by itself, or nil.
+func (v *Volume) Cause() error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.cause
+}
+
+// readyLocked says whether the volume takes writes; for the first time that asks for
+// every replica, lest a wrong address makes a mirror of one.
+func (v *Volume) readyLocked() bool {
+	return v.machine.Ready() && (!v.roster.first || v.machine.Configuration().InSync == v.machine.conf.Members)
+}
+
+// Wait returns when the volume takes writes, or with the reason why not when ctx
+// ends or the volume does. A new volume waits for every replica, whatever the policy.
 func (v *Volume) Wait(ctx context.Context) error {
 	for {
 		v.mu.Lock()
-		ready, changed := !v.machine.Suspended(), v.changed
+		ready, changed := v.readyLocked(), v.changed
 		v.mu.Unlock()
 		if ready {
 			return nil
 		}
 		select {
 		case <-changed:
+		case <-v.ended:
+			return v.fail("promote", v.Cause(), "")
 		case <-ctx.Done():
-			for _, l := range v.links {
+			for _, l := range v.links[1:] {
 				if err := l.lastError(); err != nil {
 					return err
 				}
@@ -148,13 +319,25 @@ func (v *Volume) Wait(ctx context.Context) error {
 	}
 }
 
+func (v *Volume) fail(op string, err error, hint string) error {
+	return &OpError{Op: op, Volume: v.conf.Volume, Epoch: v.epoch(), Err: err, Hint: hint}
+}
+
+func (v *Volume) epoch() uint64 {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.machine.Configuration().Epoch
+}
+
 // Submit starts ops. Each comes back through Config.Complete exactly once, maybe
 // before Submit returns. Ops that overlap take effect in the order in which they
 // were submitted. It may be called concurrently; the slice is the caller's again
 // when it returns.
 func (v *Volume) Submit(ops []*Op) {
-	if len(v.links) > 0 {
-		for _, op := range ops {
+	began := time.Since(started)
+	for _, op := range ops {
+		op.began = began
+		if len(v.links) > 1 {
 			op.cut()
 		}
 	}
@@ -178,7 +361,8 @@ func (v *Volume) Submit(ops []*Op) {
 }
 
 // Close stops the volume and waits for what it started. Ops that are still in
-// flight come back with ErrClosed. The store is neither synced nor closed.
+// flight come back with ErrClosed. The store is neither synced nor closed; see
+// [Volume.Settle] for what should come before.
 func (v *Volume) Close() {
 	v.mu.Lock()
 	v.closed = true
@@ -187,7 +371,7 @@ func (v *Volume) Close() {
 	v.running.Wait()
 	b := v.batches.Get().(*batch)
 	v.mu.Lock()
-	v.machine.abandon(func(op *Op) {
+	v.machine.Abandon(func(op *Op) {
 		op.Err = ErrClosed
 		b.done = append(b.done, op)
 	})
@@ -205,7 +389,6 @@ func (v *Volume) Flush(ctx context.Context) error {
 	case <-done:
 		return op.Err
 	case <-ctx.Done():
-		return &OpError{Op: "flush", Volume: v.conf.Volume, Epoch: firstEpoch, Err: ctx.Err(),
-			Hint: "a replica is not in sync; what was acknowledged is in every site's cache"}
+		return v.fail("flush", ctx.Err(), "a replica is not in sync; what was acknowledged is in every site's cache")
 	}
 }

@@ -34,10 +34,14 @@ stop() {
     return 1
 }
 
-# crash ends a process as a crash would.
+# crash ends a process as a crash would, and returns when its locks are free.
 crash() {
     disown "$1" 2>/dev/null || true # the shell need not report how it ended
     kill -KILL "$1" 2>/dev/null || true
+    for _ in {1..200}; do
+        kill -0 "$1" 2>/dev/null || return 0
+        sleep 0.01
+    done
 }
 
 # stop_all ends every process, the latest first: a primary that flushes its

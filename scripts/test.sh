@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Runs every test: formatting, vet, shellcheck, unit and interop tests under the
-# race detector, each fuzz target for a moment, and the end-to-end scripts.
+# race detector, each fuzz target for a moment, the simulator over many seeds and
+# with every sabotage, and the end-to-end scripts.
 #
 #   scripts/test.sh                     everything
 #   scripts/test.sh ./nbd/...           one part (no end-to-end scripts)
 #   FUZZ_TIME=1m scripts/test.sh ...    longer fuzzing; 0 for none (default 5s)
+#   SIM_SEEDS=5000 scripts/test.sh      more seeds of 10 virtual minutes (default 500)
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "$0")/lib.sh"
@@ -55,6 +57,13 @@ run_fuzz_targets() {
     done
 }
 
+run_simulator() {
+    say "the simulator, ${SIM_SEEDS:-500} seeds of 10 virtual minutes"
+    go run ./mirror/sim/cmd -seeds "${SIM_SEEDS:-500}" -for 10m -workers "$(nproc)"
+    say "the simulator, sabotaged"
+    go test -count=1 -tags sabotage -timeout=15m -v -run '^TestMutations$' ./mirror/sim | grep -E '^ *--- |^(ok|FAIL|panic)'
+}
+
 run_scripts() {
     local script
     for script in scripts/e2e/*.sh; do
@@ -69,5 +78,6 @@ scripts/setup.sh test
 check_sources
 run_tests
 run_fuzz_targets
+[ $# -gt 0 ] || run_simulator
 [ $# -gt 0 ] || run_scripts
 say "all passed in $SECONDS s: ${packages[*]}, $fuzz_targets fuzz targets, $scripts end-to-end scripts"

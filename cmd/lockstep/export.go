@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"lockstep/mirror"
+	"lockstep/mirror/store"
 	"lockstep/nbd"
 )
 
@@ -12,9 +13,9 @@ import (
 // nothing.
 type export struct {
 	volume *mirror.Volume
-	data   func(off int64) (start, end int64, err error) // where the primary's copy holds data
-	ops    sync.Pool                                     // *mirror.Op
-	lists  sync.Pool                                     // *lists
+	store  *store.Store // the primary's copy
+	ops    sync.Pool    // *mirror.Op
+	lists  sync.Pool    // *lists
 }
 
 // lists is scratch space for one Submit or one complete.
@@ -23,12 +24,20 @@ type lists struct {
 	requests []*nbd.Request
 }
 
-func newExport(data func(int64) (int64, int64, error)) *export {
+func newExport(st *store.Store) *export {
 	return &export{
-		data:  data,
+		store: st,
 		ops:   sync.Pool{New: func() any { return new(mirror.Op) }},
 		lists: sync.Pool{New: func() any { return new(lists) }},
 	}
+}
+
+// minBlock is the smallest request that the primary's copy can do, in bytes; 0 if any.
+func (e *export) minBlock() uint32 {
+	if align := e.store.Align(); align > 1 {
+		return uint32(align)
+	}
+	return 0
 }
 
 // Submit implements nbd.Backend.
@@ -99,7 +108,7 @@ const maxExtents = 1 << 20
 func (e *export) blockStatus(r *nbd.Request) error {
 	off, end := int64(r.Offset), int64(r.Offset+r.Length)
 	for off < end && len(r.Extents) < maxExtents {
-		start, stop, err := e.data(off)
+		start, stop, err := e.store.Data(off)
 		if err != nil {
 			return err
 		}

@@ -3,7 +3,7 @@
 //
 // It is thin: one file a subcommand, each of which turns flags into a call of
 // the packages that do the work. The process exits with 0 when the command did
-// what was asked, 1 when it failed and 2 when it was asked wrongly.
+// what was asked, 1 when it failed and 2 when it was asked wrongly; a verdict is 3 or 4.
 package main
 
 import (
@@ -26,6 +26,8 @@ const (
 type cli struct {
 	Serve   serveCmd   `cmd:"" help:"Serve a volume over NBD and mirror every write to its replicas."`
 	Replica replicaCmd `cmd:"" help:"Hold a replica of a volume for a serve elsewhere."`
+	Status  statusCmd  `cmd:"" help:"Show how a served volume stands: who is in sync, and how far resync is."`
+	Verify  verifyCmd  `cmd:"" help:"Compare the replicas of a served volume with its primary, and repair them."`
 	Sweep   sweepCmd   `cmd:"" help:"Measure write latency against distance and find the synchronous limit."`
 	Wan     wanCmd     `cmd:"" help:"Look at link profiles; put a link on an interface; clean up."`
 	Version versionCmd `cmd:"" help:"Print version, commit and build."`
@@ -47,7 +49,8 @@ Examples:
   What do 100 km cost before any software runs?
     lockstep wan delay --km 100
 
-Exit status: 0 done, 1 it failed, 2 it was asked wrongly.`
+Exit status: 0 done, 1 it failed, 2 it was asked wrongly; 3 status: not every replica
+is in sync; 4 verify: copies differed.`
 
 // misuse is an error that the caller can mend by calling differently.
 type misuse struct{ error }
@@ -78,7 +81,10 @@ func run(args []string) int {
 // report says in one line what went wrong, if anything did, and returns the
 // exit code for it. The command named in help can say what would have been right.
 func report(err error, help string) int {
+	var answer verdict
 	switch {
+	case errors.As(err, &answer):
+		return int(answer)
 	case err == nil:
 		return exitOK
 	case errors.As(err, new(misuse)):

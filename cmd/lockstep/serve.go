@@ -27,6 +27,18 @@ type serveCmd struct {
 	Replica    []string      `sep:"none" placeholder:"HOST:PORT" help:"A lockstep replica that must have every write before it is acknowledged. May be given more than once."`
 	Ack        string        `default:"written" enum:"written,durable" help:"What an acknowledgement means: written = in the memory or cache of every site, durable after flush or FUA, as on a disk; durable = every write is on stable storage at every site."`
 	Export     string        `default:"" help:"The export's name; clients that name none get it too."`
+	Loss       string        `name:"on-replica-loss" default:"suspend" enum:"suspend,continue" help:"suspend = writes wait until every replica is in sync; continue = a replica that is lost for --loss-timeout is left behind, and brought up to date when it is back. With continue nothing but this process may write to the volume: if this site is lost too, a replica that was left behind lacks what was written since."`
+	LossWait   time.Duration `name:"loss-timeout" default:"5s" help:"How long a lost replica holds writes up with --on-replica-loss continue."`
+	AcceptLoss bool          `name:"accept-data-loss" help:"Serve this copy although it may lack acknowledged writes (its machine lost power, or it was being brought up to date). Replicas are made equal to it."`
+	Forget     []string      `name:"forget-replica" sep:"none" placeholder:"HOST:PORT" help:"Give up a replica that was in sync and is not named any more. May be given more than once."`
+	Meta       string        `placeholder:"DIR" help:"Where the metadata of --store is. Default: FILE.lockstep; to be given for a block device."`
+	Direct     bool          `help:"Bypass the page cache (O_DIRECT). Clients then see the disk's block size as the smallest request."`
+	Checkpoint time.Duration `hidden:"" default:"15s"`
+	Admin      string        `placeholder:"PATH" help:"A unix socket for lockstep status and lockstep verify."`
+	Share      float64       `name:"resync-share" default:"0.5" help:"How much writes' p99 may grow while a replica is brought up to date: 0.5 = by half."`
+	Floor      byteSize      `name:"resync-min" default:"4MiB" help:"What resync may always take, per second."`
+	Ceiling    byteSize      `name:"resync-max" default:"1GiB" help:"The most that resync may take, per second."`
+	Redundancy time.Duration `name:"resync-within" default:"1h" help:"Bring a replica up to date within this time, whatever writes feel."`
 	Poll       time.Duration `default:"0s" help:"Spin this long for requests and acknowledgements before sleeping: 100us halves depth-1 latency between sites that are microseconds apart, for a busy CPU under load. Over distance it stops by itself."`
 	Timeout    time.Duration `default:"3s" help:"Give up a replica's connection, and make a new one, when sent bytes stay unacknowledged for this long. Keep it well above the round trip."`
 	Congestion string        `placeholder:"NAME" help:"TCP congestion control towards replicas. Default: cubic, else reno, else the system's."`
@@ -34,10 +46,11 @@ type serveCmd struct {
 
 // Help is shown by lockstep serve --help.
 func (serveCmd) Help() string {
-	return `It connects the replicas, makes their copies equal to the primary's (by checksum
-first), then opens its NBD addresses and serves. While a replica is lost, writes
-wait and reads go on; when it is back it is sent what it missed and the waiting
-writes complete.
+	return `It connects the replicas, brings them up to date (only what they lack, compared by
+checksum first where that is not known), then opens its NBD addresses and serves.
+While a replica is lost, writes wait and reads go on; when it is back it is sent
+what it missed and the waiting writes complete. With --on-replica-loss continue
+writes wait for --loss-timeout only, and the replica catches up while they go on.
 
 Stopping it (Ctrl-C, SIGTERM) answers what is in flight and flushes every site.
 
@@ -69,33 +82,67 @@ func (c *serveCmd) Run(ctx context.Context) error {
 		return err
 	}
 	log := newLogger()
-	st, err := store.Open(c.Store, int64(c.Size))
+	st, err := openStore(store.Options{Path: c.Store, Size: int64(c.Size), Meta: c.Meta, Direct: c.Direct}, log)
 	if err != nil {
 		return err
 	}
 	defer st.Close()
-	exp := newExport(st.Data)
+	exp := newExport(st)
 	exp.volume, err = mirror.Open(mirror.Config{
-		Volume:     c.Export,
-		Store:      st,
-		New:        st.New(),
-		Replicas:   c.Replica,
-		Durable:    c.Ack == "durable",
-		Complete:   exp.complete,
-		Wrap:       c.busyPoll(),
-		Timeout:    c.Timeout,
-		Congestion: congestion,
-		Log:        log,
+		Volume:         c.Export,
+		Store:          st,
+		Replicas:       c.Replica,
+		Durable:        c.Ack == "durable",
+		Continue:       c.Loss == "continue",
+		LossTimeout:    c.LossWait,
+		AcceptDataLoss: c.AcceptLoss,
+		Checkpoint:     c.Checkpoint,
+		Forget:         c.Forget,
+		Resync:         mirror.PaceConfig{Share: c.Share, Floor: int64(c.Floor), Ceiling: int64(c.Ceiling), Redundancy: c.Redundancy},
+		Complete:       exp.complete,
+		Wrap:           c.busyPoll(),
+		Timeout:        c.Timeout,
+		Congestion:     congestion,
+		Log:            log,
 	})
 	if err != nil {
 		return err
 	}
 	defer exp.volume.Close()
-	c.warnOfSlowStart(log)
-	if err := exp.volume.Wait(ctx); err != nil {
-		return fmt.Errorf("stopped before every replica was in sync: %w", err)
+	stopAdmin, err := startAdmin(ctx, c.Admin, exp.volume, log)
+	if err != nil {
+		return err
 	}
-	return c.serve(ctx, exp, activated, log)
+	defer stopAdmin()
+	c.warnOfSlowStart(log)
+	err = exp.volume.Wait(ctx)
+	if err != nil {
+		err = fmt.Errorf("stopped before the volume was ready: %w", err)
+	} else {
+		err = c.serve(ctx, exp, activated, log)
+	}
+	exp.volume.Close()
+	// Whatever other sites lack, this copy lost nothing: a restart of the machine must not make it doubtful.
+	if err := errors.Join(err, st.CloseClean()); err != nil {
+		return err
+	}
+	log.Info("stopped; everything acknowledged is on stable storage at every site in sync")
+	return nil
+}
+
+// openStore opens a copy and says what was found wrong with it.
+func openStore(o store.Options, log *slog.Logger) (*store.Store, error) {
+	st, err := store.Open(o)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range st.Warnings() {
+		log.Warn("store", "warning", w)
+	}
+	if m := st.Meta(); m.Lossy {
+		log.Warn("this copy may lack writes that were not flushed", "why", m.Why)
+	}
+	return st, nil
 }
 
 // validate says what about the flags can never work.
@@ -116,6 +163,10 @@ func (c *serveCmd) validate() error {
 	switch {
 	case c.Timeout <= 0:
 		return fmt.Errorf("serve: --timeout %v: use a duration well above the round trip, as 3s", c.Timeout)
+	case c.LossWait <= 0 || c.Redundancy <= 0 || c.Checkpoint <= 0:
+		return fmt.Errorf("serve: --loss-timeout %v, --resync-within %v: use durations as 5s, 1h", c.LossWait, c.Redundancy)
+	case c.Share <= 0 || c.Floor <= 0 || c.Ceiling < c.Floor:
+		return errors.New("serve: --resync-share and --resync-min are above 0, --resync-max is at least --resync-min")
 	case c.Poll < 0:
 		return fmt.Errorf("serve: --poll %v: use 0s, or a duration as 100us", c.Poll)
 	}
@@ -132,7 +183,7 @@ func validSize(size byteSize) error {
 
 func (c *serveCmd) serve(ctx context.Context, exp *export, activated []net.Listener, log *slog.Logger) error {
 	server, err := nbd.NewServer(nbd.Config{
-		Exports: []nbd.Export{{Name: c.Export, Description: "lockstep volume", Size: uint64(c.Size), Backend: exp}},
+		Exports: []nbd.Export{{Name: c.Export, Description: "lockstep volume", Size: uint64(c.Size), Backend: exp, MinBlock: exp.minBlock()}},
 		Logger:  log,
 	})
 	if err != nil {
@@ -154,13 +205,18 @@ func (c *serveCmd) serve(ctx context.Context, exp *export, activated []net.Liste
 	log.Info("volume is ready", "export", c.Export, "size", c.Size, "replicas", len(c.Replica), "ack", c.Ack)
 	group.Go(func() error {
 		<-ctx.Done()
+		log.Info("stopping: what is in flight is answered and every site flushed, as far as that takes no longer than " + stopTimeout.String())
 		return shutdown(server, exp.volume)
 	})
-	if err := group.Wait(); err != nil {
-		return err
-	}
-	log.Info("stopped; everything acknowledged is on stable storage at every site")
-	return nil
+	group.Go(func() error {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-exp.volume.Ended():
+			return exp.volume.Cause()
+		}
+	})
+	return group.Wait()
 }
 
 // busyPoll returns what --poll makes of a replica's connection; nil for nothing.
@@ -182,7 +238,7 @@ func shutdown(server *nbd.Server, volume *mirror.Volume) error {
 	}
 	ctx, cancel = context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
-	return volume.Flush(ctx)
+	return volume.Settle(ctx)
 }
 
 // warnOfSlowStart says what the kernel will do to writes after a pause.

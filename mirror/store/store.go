@@ -1,16 +1,14 @@
 package store
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
+	"sync"
 	"sync/atomic"
-	"unsafe"
 
-	"golang.org/x/sys/unix"
+	"lockstep/mirror/dirty"
+	"lockstep/mirror/store/vfs"
 )
 
 // ErrBroken is wrapped by the errors of a store whose sync failed once: what is
@@ -18,97 +16,56 @@ import (
 var ErrBroken = errors.New("store is broken: a sync failed, so what its disk holds is unknown")
 
 // ErrNotCached is returned by ReadCached when the read would wait for the disk.
-var ErrNotCached = errors.New("not in the page cache")
+var ErrNotCached = vfs.ErrNotCached
 
-// SectorSize is the smallest unit that a store keeps whole, in bytes.
-const SectorSize = 512
-
-// Store is one replica's data. All methods may be called concurrently; ranges
-// that overlap are the caller's to order.
+// Store is one replica's data and what it knows of itself. All methods may be
+// called concurrently, Close and CloseClean excepted; ranges that overlap are the
+// caller's to order.
 type Store struct {
-	file   *os.File
-	fd     int
-	path   string
-	size   int64
-	fresh  bool
+	metadata
+	data     vfs.File
+	path     string
+	size     int64
+	intents  *intents
+	warnings []error
+
 	broken atomic.Bool
+	blank  atomic.Bool // Meta.blank, for the hot path
+
+	asked   atomic.Uint64 // calls of Sync so far
+	syncing sync.Mutex    // held during a sync of the data; guards synced
+	synced  uint64        // calls of Sync that the last one covered
+
+	records sync.Mutex // orders writes of records
+
+	updates sync.Mutex // orders changes of meta; taken before records and metaMu
+	doubt   bool       // an update failed, so the disk may not hold meta
+	metaMu  sync.Mutex // guards meta
+	meta    Meta
+
+	outOfSync outOfSync
 }
 
-// Open opens the store at path, or creates it as a sparse file of size bytes.
-// An existing file must have exactly that size: a store is never cut or grown
-// silently. It fails if another process has it open.
-func Open(path string, size int64) (*Store, error) {
-	if size <= 0 || size%SectorSize != 0 {
-		return nil, fmt.Errorf("open store %s: size %d is not a positive multiple of %d bytes", path, size, SectorSize)
-	}
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open store: %w", err)
-	}
-	s := &Store{file: file, fd: int(file.Fd()), path: path, size: size}
-	if err := s.prepare(); err != nil {
-		file.Close()
-		return nil, fmt.Errorf("open store %s: %w", path, err)
-	}
-	return s, nil
-}
+// New reports whether nothing was ever written to the store: then it holds nothing
+// but zeroes. It is durable, so a crash right after creation changes nothing.
+func (s *Store) New() bool { return s.blank.Load() }
 
-func (s *Store) prepare() error {
-	if err := unix.Flock(s.fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return errors.New("another process has it open; stop that one, or use another file")
-		}
-		return fmt.Errorf("lock: %w", err)
-	}
-	if why, err := os.ReadFile(s.marker()); err == nil {
-		return fmt.Errorf("%w: %s; if another copy is good, remove %s and %s, and it is copied anew; if this is the only one, check the disk and remove %s",
-			ErrBroken, bytes.TrimSpace(why), s.path, s.marker(), s.marker())
-	}
-	info, err := s.file.Stat()
-	if err != nil {
-		return err
-	}
-	switch {
-	case !info.Mode().IsRegular():
-		return fmt.Errorf("is a %s; a store is a regular file", describe(info.Mode()))
-	case info.Size() == s.size:
-		return nil
-	case info.Size() != 0:
-		return fmt.Errorf("holds %d bytes, not the %d asked for; give its true --size, or another file", info.Size(), s.size)
-	}
-	s.fresh = true
-	return s.file.Truncate(s.size)
-}
-
-// New says whether Open created the store: then it holds nothing but zeroes.
-func (s *Store) New() bool { return s.fresh }
-
-// marker is the file beside a store that says that it is broken: a new process
-// would find what could not be written in the page cache, and call it durable.
-func (s *Store) marker() string { return s.path + ".broken" }
-
-func describe(m fs.FileMode) string {
-	switch {
-	case m.IsDir():
-		return "directory"
-	case m&fs.ModeDevice != 0:
-		return "device"
-	}
-	return "special file"
-}
-
-// Path is the file's name as given to Open.
+// Path is the data's name as given to Open.
 func (s *Store) Path() string { return s.path }
 
 // Size is the volume's size in bytes.
 func (s *Store) Size() int64 { return s.size }
 
-// Close releases the file without syncing it.
-func (s *Store) Close() error { return s.file.Close() }
+// Align is what offsets and lengths must be multiples of, in bytes: 1, or the
+// logical block size with Options.Direct.
+func (s *Store) Align() int { return s.data.Align() }
+
+// Warnings is what Open found damaged and mended at the cost of more to compare.
+func (s *Store) Warnings() []error { return s.warnings }
 
 // ReadAt fills p from off; a hole reads as zeroes.
 func (s *Store) ReadAt(p []byte, off int64) error {
-	if _, err := s.file.ReadAt(p, off); err != nil {
+	if _, err := s.data.ReadAt(p, off); err != nil {
 		return s.fail("read", off, int64(len(p)), err)
 	}
 	return nil
@@ -116,98 +73,138 @@ func (s *Store) ReadAt(p []byte, off int64) error {
 
 // ReadCached is ReadAt if all of it is in the page cache; otherwise it returns
 // ErrNotCached at once and leaves p undefined.
-func (s *Store) ReadCached(p []byte, off int64) error {
-	if len(p) == 0 {
-		return nil
+func (s *Store) ReadCached(p []byte, off int64) error { return s.data.ReadCached(p, off) }
+
+// Ready reports whether every region of the range has a durable intent, so that
+// WriteAt there waits for none. A Retire that comes in between can undo that.
+func (s *Store) Ready(off, length int64) bool {
+	return s.inside(off, length) && s.intents.ready(s.intents.span(off, length))
+}
+
+// Prepare makes the intents of the range durable. Concurrent calls share a sync.
+func (s *Store) Prepare(off, length int64) error {
+	if err := s.begin("prepare", off, length); err != nil {
+		return err
 	}
-	iov := unix.Iovec{Base: &p[0]}
-	iov.SetLen(len(p))
-	// preadv2(2) with RWF_NOWAIT never waits for the disk, so the raw call may
-	// keep its P: the scheduler's bookkeeping would cost more than the copy.
-	n, _, errno := unix.RawSyscall6(unix.SYS_PREADV2, uintptr(s.fd), uintptr(unsafe.Pointer(&iov)), 1, uintptr(off), 0, unix.RWF_NOWAIT)
-	if errno != 0 || int(n) != len(p) {
-		return ErrNotCached
-	}
+	s.intents.end(s.intents.span(off, length))
 	return nil
 }
 
-// WriteAt writes p at off, to the page cache.
+// WriteAt writes p at off, to the page cache, once its intents are durable.
 func (s *Store) WriteAt(p []byte, off int64) error {
-	if s.broken.Load() {
-		return s.fail("write", off, int64(len(p)), ErrBroken)
+	length := int64(len(p))
+	if err := s.begin("write", off, length); err != nil {
+		return err
 	}
-	if _, err := s.file.WriteAt(p, off); err != nil {
-		return s.fail("write", off, int64(len(p)), err)
+	_, err := s.data.WriteAt(p, off)
+	s.intents.end(s.intents.span(off, length))
+	if err != nil {
+		return s.fail("write", off, length, err)
 	}
 	return nil
 }
 
-// Zero makes length bytes from off read as zeroes. It punches a hole, so that
-// the store stays thin, or with allocate keeps the range allocated. A file
-// system that can do neither gets zeroes written.
+// Zero makes length bytes from off read as zeroes, once its intents are durable.
+// It punches a hole, so that the store stays thin, or with allocate keeps the range
+// allocated. What can do neither gets zeroes written.
 func (s *Store) Zero(off, length int64, allocate bool) error {
-	if s.broken.Load() {
-		return s.fail("zero", off, length, ErrBroken)
+	if err := s.begin("zero", off, length); err != nil {
+		return err
 	}
-	if length == 0 {
-		return nil
-	}
-	mode := uint32(unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE)
-	if allocate {
-		mode = unix.FALLOC_FL_ZERO_RANGE | unix.FALLOC_FL_KEEP_SIZE
-	}
-	err := retryInterrupted(func() error { return unix.Fallocate(s.fd, mode, off, length) })
-	if errors.Is(err, unix.EOPNOTSUPP) {
-		err = s.writeZeroes(off, length)
-	}
+	err := s.data.Zero(off, length, allocate)
+	s.intents.end(s.intents.span(off, length))
 	if err != nil {
 		return s.fail("zero", off, length, err)
 	}
 	return nil
 }
 
-func (s *Store) writeZeroes(off, length int64) error {
-	zeroes := make([]byte, min(length, 1<<20))
-	for end := off + length; off < end; off += int64(len(zeroes)) {
-		zeroes = zeroes[:min(int64(len(zeroes)), end-off)]
-		if _, err := s.file.WriteAt(zeroes, off); err != nil {
-			return err
-		}
+// begin counts a write as in flight, to be ended by intents.end unless it fails.
+func (s *Store) begin(op string, off, length int64) error {
+	if !s.inside(off, length) {
+		return s.fail(op, off, length, fmt.Errorf("not within the volume's %d bytes", s.size))
+	}
+	if s.broken.Load() {
+		return s.fail(op, off, length, ErrBroken)
+	}
+	r := s.intents.span(off, length)
+	if s.intents.begin(r) {
+		return nil
+	}
+	err := s.use()
+	if err == nil {
+		err = s.intents.commit(r)
+	}
+	if err != nil {
+		s.intents.end(r)
+		return s.fail(op, off, length, err)
 	}
 	return nil
 }
 
+// use makes it durable that the store holds something, before it does.
+func (s *Store) use() error {
+	if !s.blank.Load() {
+		return nil
+	}
+	return s.update(func(m *Meta) { m.blank = false })
+}
+
+func (s *Store) inside(off, length int64) bool {
+	return off >= 0 && length >= 0 && off <= s.size-length
+}
+
 // Sync returns when everything written before the call is on stable storage.
-// Once it has failed it fails for ever.
+// Concurrent calls share one. Once it has failed it fails for ever, for those
+// that wait too: the kernel tells of a failure once, and the next sync succeeds.
 func (s *Store) Sync() error {
+	ticket := s.asked.Add(1)
+	s.syncing.Lock()
+	defer s.syncing.Unlock()
 	if s.broken.Load() {
 		return s.fail("sync", 0, s.size, ErrBroken)
 	}
-	if err := retryInterrupted(func() error { return unix.Fdatasync(s.fd) }); err != nil {
-		s.broken.Store(true)
-		marking := os.WriteFile(s.marker(), fmt.Appendln(nil, err), 0o600) // the best that can be done on a bad disk
-		return s.fail("sync", 0, s.size, errors.Join(fmt.Errorf("%w (%w)", ErrBroken, err), marking))
+	if s.synced >= ticket {
+		return nil
 	}
+	covered := s.asked.Load()
+	if err := s.data.Sync(); err != nil {
+		return s.fail("sync", 0, s.size, s.breakDown(err))
+	}
+	s.synced = covered
 	return nil
 }
 
 // Data returns the first range at or after off that may hold something other
 // than zeroes; start is Size if there is none.
 func (s *Store) Data(off int64) (start, end int64, err error) {
-	start, err = unix.Seek(s.fd, off, unix.SEEK_DATA)
-	if errors.Is(err, unix.ENXIO) || off >= s.size {
-		return s.size, s.size, nil
-	}
-	if err == nil {
-		end, err = unix.Seek(s.fd, start, unix.SEEK_HOLE)
-		if err == nil && end <= start { // a hole was punched between the two
-			return s.Data(start + 1)
-		}
-	}
+	start, end, err = s.data.Data(off)
 	if err != nil {
 		return 0, 0, s.fail("look for data", off, s.size-off, err)
 	}
-	return start, min(end, s.size), nil
+	return min(start, s.size), min(end, s.size), nil
+}
+
+// Intents returns a copy of the write-intent bitmap: what may differ here after an
+// unclean stop. That is what was found at Open and what was prepared since,
+// without what was retired.
+func (s *Store) Intents() *dirty.Map { return s.intents.copy() }
+
+// Generation begins a new generation of writes and returns its number. Writes that
+// ended before the call are of an earlier one; what is in flight will be of this.
+func (s *Store) Generation() uint64 { return s.intents.gen.Add(1) }
+
+// Retire clears the intents of regions last written before a generation, those
+// found at Open among them. The caller says with it that what was written then is
+// durable here and on every other replica that counts. It waits for no disk.
+func (s *Store) Retire(before uint64) error {
+	if s.broken.Load() {
+		return s.fail("retire intents", 0, s.size, ErrBroken)
+	}
+	if err := s.intents.retire(before); err != nil {
+		return s.fail("retire intents", 0, s.size, err)
+	}
+	return nil
 }
 
 func (s *Store) fail(op string, off, length int64, err error) error {
@@ -215,12 +212,4 @@ func (s *Store) fail(op string, off, length int64, err error) error {
 		err = fmt.Errorf("%w: the file was cut while it was open", io.ErrUnexpectedEOF)
 	}
 	return fmt.Errorf("%s %s at %d+%d: %w", op, s.path, off, length, err)
-}
-
-func retryInterrupted(call func() error) error {
-	for {
-		if err := call(); !errors.Is(err, unix.EINTR) {
-			return err
-		}
-	}
 }

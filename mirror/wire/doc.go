@@ -14,9 +14,10 @@
 // All integers are big-endian. Every frame is a header and Payload bytes.
 //
 //	offset size field
-//	     0    4 magic        0x4c534b31, "LSK1": also the version
+//	     0    4 magic        0x4c534b32, "LSK2": also the version
 //	     4    1 kind         see below
-//	     5    1 flags        bit 0 durable, 1 no hole, 2 zero, 3 more
+//	     5    1 flags        bit 0 durable, 1 no hole, 2 zero, 3 more,
+//	                         4 learner, 5 complete
 //	     6    2 reserved     0
 //	     8    8 epoch        the configuration that the sender acts under
 //	    16    8 seq          a write's number; what else, see below
@@ -36,7 +37,7 @@
 //
 //	kind        value from  seq          payload and meaning
 //	hello           1 P     0            Hello: who I am, under which epoch
-//	welcome         2 R     0            Welcome: what I hold
+//	welcome         2 R     0            Welcome: what I hold; ranges follow
 //	refuse          3 R     0            text: why not; R closes after it
 //	write           4 P     write's seq  the data; durable = FUA; more = a part,
 //	                                     the next one follows at once
@@ -44,27 +45,63 @@
 //	flush           6 P     flush's seq  none; always durable
 //	ack             7 R     applied      none; watermark = durable (see below)
 //	sum             8 P     request's    none; zero = sender holds only zeroes
-//	digest          9 R     request's    SHA-256, or none with flag zero
-//	copy           10 P     0            the data, or none with flag zero
-//	ping           11 P     request's    anything, thrown away; durable = sync first
+//	digest          9 R     request's    a SHA-256 for each 64 KiB of the range,
+//	                                     or none with flag zero, for the part of
+//	                                     the range that is known to be zeroes
+//	copy           10 P     last write's the data, or none with flag zero;
+//	                                     learner = R is one. The data may hold
+//	                                     writes up to seq; 0: none has a number
+//	ping           11 P     request's    anything, thrown away; durable = sync
+//	                                     first; complete = and R is a full copy
 //	pong           12 R     request's    none
 //	failed         13 R     0            text: R's store failed; R closes after it
+//	configure      14 P     0            none; epoch = the one in force from here
+//	                                     on; learner = R is not in sync
+//	ranges         15 R     0            Ranges: what may differ on R; more
+//	origin         16 P     write's seq  an Origin: whose the next op is
+//	origins        17 P     0            Origins: all that is remembered; more;
+//	                                     complete = none was forgotten
+//	mark           18 P     number       none: a generation of writes begins
+//	retire         19 P     mark's       none: all before that mark is durable
+//	                                     everywhere; its intents may be cleared
 //
 // Seqs rise strictly within one connection, but for the parts of one write, which
 // share theirs; it is applied when its last part is. An ack is cumulative: every write,
 // zero and flush of this connection up to seq is applied, and every one up to
 // watermark is on stable storage. Frames are applied in the order of the
-// connection, so ping is a barrier.
+// connection, so ping is a barrier. An op's frames may carry an earlier epoch of
+// the same primary: what fences is the connection's.
 //
 // # Hello and Welcome
 //
 //	hello
 //	     0    8 size         the volume's size in bytes
 //	     8   16 session      random, one a run of the primary
-//	    24    2 name length  n, at most 255
-//	    26    n volume name  UTF-8
+//	    24   16 volume       the volume's ID, random
+//	    40   16 replica      the ID of the primary's own store
+//	    56    1 flags        bit 0: the primary's store was just created
+//	    57    1 reserved     0
+//	    58    2 name length  n, at most 255
+//	    60    n volume name  UTF-8
 //
 //	welcome
 //	     0    8 size         of the replica's store
-//	     8   16 session      the last session that wrote in this run of R, or 0
+//	     8    8 epoch        the highest that R has seen
+//	    16   16 replica      the ID of R's store, random
+//	    32    1 flags        bit 0 full copy, 1 it held this volume before, 2 the
+//	                         ranges are its writes above the watermark; else they
+//	                         are its write-intent bitmap; 3 it was a full copy
+//	                         until its machine lost power
+//	    33    7 reserved     0
+//
+// # Ranges and Origins
+//
+//	range
+//	     0    8 offset       bytes
+//	     8    8 length       bytes
+//
+//	origin
+//	     0    8 session      the client's
+//	     8    8 number       of the op in its session
+//	    16    8 lowest       the client has the answers to all numbers below
 package wire

@@ -15,7 +15,7 @@ const HeaderSize = 56
 // buffer stays in the CPU's cache, and no peer can ask for more memory.
 const MaxPayload = 256 << 10
 
-const magic = 0x4c534b31
+const magic = 0x4c534b32
 
 // Kind says what a frame is. The package's page lists them.
 type Kind uint8
@@ -35,12 +35,20 @@ const (
 	KindPing
 	KindPong
 	KindFailed
+	KindConfigure
+	KindRanges
+	KindOrigin
+	KindOrigins
+	KindMark
+	KindRetire
 )
 
 var kindNames = [...]string{
 	KindHello: "hello", KindWelcome: "welcome", KindRefuse: "refuse", KindWrite: "write",
 	KindZero: "zero", KindFlush: "flush", KindAck: "ack", KindSum: "sum", KindDigest: "digest",
 	KindCopy: "copy", KindPing: "ping", KindPong: "pong", KindFailed: "failed",
+	KindConfigure: "configure", KindRanges: "ranges", KindOrigin: "origin", KindOrigins: "origins",
+	KindMark: "mark", KindRetire: "retire",
 }
 
 func (k Kind) String() string {
@@ -50,19 +58,21 @@ func (k Kind) String() string {
 	return fmt.Sprintf("kind(%d)", uint8(k))
 }
 
-func (k Kind) valid() bool { return k >= KindHello && k <= KindFailed }
+func (k Kind) valid() bool { return k >= KindHello && k <= KindRetire }
 
 // Flags qualify a frame.
 type Flags uint8
 
 // The flags of a frame. Other bits are an error.
 const (
-	Durable Flags = 1 << iota // acknowledge from stable storage
-	NoHole                    // zero: keep the range allocated
-	Zero                      // sum, digest, copy: the range is all zeroes
-	More                      // write: the op goes on in the next frame
+	Durable  Flags = 1 << iota // acknowledge from stable storage
+	NoHole                     // zero: keep the range allocated
+	Zero                       // sum, digest, copy: the range is all zeroes
+	More                       // write, ranges, origins: the next frame goes on with it
+	Learner                    // configure, copy: the receiver is a learner
+	Complete                   // ping: the receiver is a full copy now; origins: nothing was forgotten
 
-	allFlags = Durable | NoHole | Zero | More
+	allFlags = Durable | NoHole | Zero | More | Learner | Complete
 )
 
 // Header is a decoded frame header. The package's page says what each field
@@ -159,7 +169,10 @@ func (h *Header) check(reserved uint16) error {
 	case h.Offset+uint64(h.Length) < h.Offset:
 		return fmt.Errorf("%w: %v frame at %d+%d overflows", ErrCorrupt, h.Kind, h.Offset, h.Length)
 	case h.Kind == KindWrite && h.Payload != h.Length,
-		h.Kind == KindCopy && h.Flags&Zero == 0 && h.Payload != h.Length:
+		h.Kind == KindCopy && h.Flags&Zero == 0 && h.Payload != h.Length,
+		h.Kind == KindOrigin && h.Payload != OriginSize,
+		h.Kind == KindOrigins && h.Payload%OriginSize != 0,
+		h.Kind == KindRanges && h.Payload%RangeSize != 0:
 		return fmt.Errorf("%w: %v frame for %d bytes carries %d", ErrCorrupt, h.Kind, h.Length, h.Payload)
 	}
 	return nil

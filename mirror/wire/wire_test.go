@@ -21,9 +21,25 @@ var golden = map[string]struct {
 	"zero":  {Header{Kind: KindZero, Flags: NoHole, Epoch: 1, Seq: 2, Watermark: 1, Offset: 1 << 40, Length: 1<<32 - 1}, nil},
 	"flush": {Header{Kind: KindFlush, Flags: Durable, Epoch: 1, Seq: 3, Watermark: 2}, nil},
 	"ack":   {Header{Kind: KindAck, Epoch: 1, Seq: 3, Watermark: 2}, nil},
-	"hello": {Header{Kind: KindHello, Epoch: 1}, (&Hello{Size: 1 << 30, Session: ID{1, 2, 3, 15: 255}, Volume: "vol"}).Append(nil)},
+	"hello": {Header{Kind: KindHello, Epoch: 1}, (&Hello{Size: 1 << 30, Session: ID{1, 2, 3, 15: 255}, ID: ID{9, 15: 8}, Fresh: true, Volume: "vol"}).Append(nil)},
 	"welcome": {Header{Kind: KindWelcome, Epoch: 1},
-		(&Welcome{Size: 1 << 30, Session: ID{15: 1}}).Append(nil)},
+		(&Welcome{Size: 1 << 30, Epoch: 6, Replica: ID{15: 1}, Complete: true, Remembers: true}).Append(nil)},
+	"configure": {Header{Kind: KindConfigure, Flags: Learner, Epoch: 8}, nil},
+	"ranges":    {Header{Kind: KindRanges, Flags: More, Epoch: 8}, (&Range{Off: 4096, Len: 512}).Append(nil)},
+	"welcome-lossy": {Header{Kind: KindWelcome, Epoch: 1},
+		(&Welcome{Size: 512, Epoch: 1<<64 - 1, Replica: ID{1}, Known: true, Lossy: true}).Append(nil)},
+	"refuse": {Header{Kind: KindRefuse}, []byte("why not")},
+	"failed": {Header{Kind: KindFailed}, []byte("disk")},
+	"sum":    {Header{Kind: KindSum, Flags: Zero, Epoch: 8, Seq: 4, Offset: 1 << 30, Length: 64 << 20}, nil},
+	"digest": {Header{Kind: KindDigest, Seq: 4, Offset: 65536, Length: 65536}, bytes.Repeat([]byte{0xd1}, 32)},
+	"copy":   {Header{Kind: KindCopy, Flags: Learner, Epoch: 8, Seq: 77, Offset: 512, Length: 4}, []byte{1, 2, 3, 4}},
+	"pong":   {Header{Kind: KindPong, Seq: 9}, nil},
+	"origins": {Header{Kind: KindOrigins, Flags: Complete, Epoch: 8},
+		(&Origin{Session: 5, Number: 6, Lowest: 6}).Append((&Origin{Session: 1, Number: 2, Lowest: 1}).Append(nil))},
+	"mark":      {Header{Kind: KindMark, Epoch: 8, Seq: 12}, nil},
+	"retire":    {Header{Kind: KindRetire, Epoch: 8, Seq: 12}, nil},
+	"origin":    {Header{Kind: KindOrigin, Epoch: 8, Seq: 3}, (&Origin{Session: 1, Number: 2, Lowest: 3}).Append(nil)},
+	"finish":    {Header{Kind: KindPing, Flags: Durable | Complete, Epoch: 8, Seq: 9}, nil},
 	"copy-zero": {Header{Kind: KindCopy, Flags: Zero, Epoch: 1, Offset: 0, Length: 65536}, nil},
 }
 
@@ -75,6 +91,19 @@ func dump(b []byte) string {
 	return out.String()
 }
 
+// TestGoldenIsComplete: every kind has its bytes pinned.
+func TestGoldenIsComplete(t *testing.T) {
+	pinned := map[Kind]bool{}
+	for _, g := range golden {
+		pinned[g.header.Kind] = true
+	}
+	for kind := KindHello; kind.valid(); kind++ {
+		if !pinned[kind] {
+			t.Errorf("no golden %v frame", kind)
+		}
+	}
+}
+
 // RFC 3720, appendix B.4, and the check value of CRC-32C.
 func TestChecksumIsCRC32C(t *testing.T) {
 	for payload, want := range map[string]uint32{
@@ -109,12 +138,16 @@ func TestEveryFlippedBitIsFound(t *testing.T) {
 func TestDecodeRefusesWhatNoPeerSends(t *testing.T) {
 	for name, h := range map[string]Header{
 		"kind 0":            {},
-		"unknown kind":      {Kind: KindFailed + 1},
+		"unknown kind":      {Kind: KindRetire + 1},
 		"unknown flag":      {Kind: KindFlush, Flags: 1 << 7},
 		"giant payload":     {Kind: KindPing, Payload: MaxPayload + 1},
 		"range overflows":   {Kind: KindZero, Offset: 1<<64 - 1, Length: 2},
 		"write, half of it": {Kind: KindWrite, Length: 4096, Payload: 2048},
 		"copy, no data":     {Kind: KindCopy, Length: 4096},
+		"half an origin":    {Kind: KindOrigin, Payload: OriginSize / 2},
+		"two for one":       {Kind: KindOrigin, Payload: 2 * OriginSize},
+		"an origin and":     {Kind: KindOrigins, Payload: OriginSize + 1},
+		"a range and":       {Kind: KindRanges, Payload: RangeSize + 1},
 	} {
 		var b [HeaderSize]byte
 		h.Encode(b[:])
@@ -122,6 +155,37 @@ func TestDecodeRefusesWhatNoPeerSends(t *testing.T) {
 			t.Errorf("%s: %v, want ErrCorrupt", name, err)
 		}
 	}
+}
+
+// TestGreetingsRefuseWhatNoPeerSends: what is reserved is 0, and lengths are exact.
+func TestGreetingsRefuseWhatNoPeerSends(t *testing.T) {
+	hello, welcome := golden["hello"].payload, golden["welcome"].payload
+	for name, change := range map[string]func(b []byte) []byte{
+		"cut short":        func(b []byte) []byte { return b[:len(b)-1] },
+		"one byte more":    func(b []byte) []byte { return append(b, 0) },
+		"empty":            func(b []byte) []byte { return nil },
+		"an unknown flag":  func(b []byte) []byte { b[flagsAt(b)] |= 1 << 7; return b },
+		"a reserved byte":  func(b []byte) []byte { b[flagsAt(b)+1] = 1; return b },
+		"a boundless name": func(b []byte) []byte { b[58]++; return append(b, make([]byte, 256)...) },
+	} {
+		if err := new(Hello).Decode(change(bytes.Clone(hello))); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("hello, %s: %v, want ErrCorrupt", name, err)
+		}
+		if len(welcome) <= 42 && name == "a boundless name" {
+			continue // it has none
+		}
+		if err := new(Welcome).Decode(change(bytes.Clone(welcome))); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("welcome, %s: %v, want ErrCorrupt", name, err)
+		}
+	}
+}
+
+// flagsAt is where a hello's or a welcome's flags are.
+func flagsAt(b []byte) int {
+	if len(b) == welcomeSize {
+		return 32
+	}
+	return 56
 }
 
 func FuzzHeader(f *testing.F) {
@@ -155,6 +219,31 @@ func FuzzHello(f *testing.F) {
 		var w Welcome
 		if w.Decode(b) == nil && !bytes.Equal(w.Append(nil), b) {
 			t.Errorf("welcome % x does not encode to itself", b)
+		}
+	})
+}
+
+func FuzzLists(f *testing.F) {
+	f.Add(golden["ranges"].payload)
+	f.Add(golden["origins"].payload)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var again []byte
+		for rest := b; len(rest) >= RangeSize; rest = rest[RangeSize:] {
+			var r Range
+			r.Decode(rest)
+			again = r.Append(again)
+		}
+		if !bytes.Equal(again, b[:len(again)]) {
+			t.Errorf("ranges % x encode to % x", b, again)
+		}
+		again = nil
+		for rest := b; len(rest) >= OriginSize; rest = rest[OriginSize:] {
+			var o Origin
+			o.Decode(rest)
+			again = o.Append(again)
+		}
+		if !bytes.Equal(again, b[:len(again)]) {
+			t.Errorf("origins % x encode to % x", b, again)
 		}
 	})
 }

@@ -43,7 +43,7 @@ start_pair() {
     port=$(free_port)
     prepare "$dir/$target-primary"
     prepare "$dir/$target-replica"
-    start "$target" "$root/bin/lockstep" replica --store="$dir/$target-replica" --size="${size_mib}MiB" \
+    start "$target" "$root/bin/lockstep" replica --overwrite --store="$dir/$target-replica" --size="${size_mib}MiB" \
         --listen="127.0.0.1:$port" "$@"
     start "$target" "$root/bin/lockstep" serve --store="$dir/$target-primary" --size="${size_mib}MiB" \
         --nbd="unix:$(socket "$target")" --export=vol --replica="127.0.0.1:$port" "$@"

@@ -1,0 +1,71 @@
+package sim
+
+import (
+	"time"
+
+	"lockstep/mirror"
+	"lockstep/mirror/store"
+)
+
+// patience is how long the operator waits for a promotion that may come to nothing.
+const patience = 5 * time.Second
+
+// operate is the operator, who looks now and then: where no copy in sync is sure to
+// have every write, one that lost power is allowed to go on as primary. If another of
+// them has lost more than that, since its disk was replaced, this takes the word that
+// what is lost is lost.
+func (c *cluster) operate() {
+	c.after(500*time.Millisecond, c.operate)
+	conf := c.service.conf
+	var lossy, stuck []*node
+	force := false
+	for _, n := range c.nodes {
+		if n.lead != nil {
+			if n.lead.m.Serving() || c.now < n.lead.began+patience {
+				return
+			}
+			stuck = append(stuck, n)
+		}
+		switch in := conf.InSync.Has(n.id); {
+		case !in:
+		case !n.up || n.paused || n.store.Meta().Complete:
+			return
+		case n.store.Meta().Lossy:
+			lossy = append(lossy, n)
+		default:
+			force = true
+		}
+	}
+	if conf.Epoch == 0 || len(lossy) == 0 || len(stuck) > 0 && !force {
+		return
+	}
+	n := lossy[int(conf.Epoch)%len(lossy)]
+	if n.permit == conf.Epoch && n.force == force {
+		return
+	}
+	n.permit, n.force = conf.Epoch, force
+	c.trace("operator", "node %d may go on after %v; whatever is lost is lost: %v", n.id, conf, force)
+	for _, n := range stuck {
+		n.kill()
+		n.start()
+	}
+}
+
+// obey makes a copy that lost power count as whole, by the operator's word.
+func (n *node) obey() error {
+	err := n.store.Update(func(m *store.Meta) { m.Complete, m.Lossy, m.Why = true, false, "" })
+	if err != nil {
+		return err
+	}
+	if n.current != nil {
+		n.current.close()
+	}
+	n.beFollower()
+	n.forced = true
+	return nil
+}
+
+// permitted says whether the operator lets this node follow a configuration.
+func (n *node) permitted(conf mirror.Configuration) bool {
+	return n.permit == conf.Epoch && conf.Epoch > 0 && conf.InSync.Has(n.id) && n.store.Meta().Lossy
+}

@@ -29,7 +29,8 @@ type Identity struct {
 //	    ^                        |
 //	    +------ Leave -----------+        Fence: this node wants to be primary itself
 //
-// It serves one connection at a time.
+// It serves one connection at a time. When its node became primary it is over: what
+// the node wrote as one it knows nothing of, and a new Follower must take its place.
 type Follower struct {
 	id     Identity
 	size   int64

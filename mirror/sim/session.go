@@ -29,10 +29,6 @@ func (unlocked) Unlock() {}
 
 func (n *node) accept(e *end) {
 	s := &session{n: n, end: e}
-	s.a = mirror.NewApplier(n.follower, unlocked{}, n.store, n.now, func(h wire.Header, payload []byte) error {
-		e.send(encode(h, payload))
-		return nil
-	})
 	e.receive, e.ended = s.received, s.finish
 	n.sessions = append(n.sessions, s)
 }
@@ -95,6 +91,11 @@ func (s *session) greet(h *wire.Header, payload []byte) error {
 	case n.lead != nil:
 		return fmt.Errorf("this node is primary itself, of epoch %d", n.lead.m.Configuration().Epoch)
 	}
+	// Not before: a connection may be older than the follower, if the node was primary meanwhile.
+	s.a = mirror.NewApplier(n.follower, unlocked{}, n.store, n.now, func(h wire.Header, payload []byte) error {
+		s.end.send(encode(h, payload))
+		return nil
+	})
 	if err := s.a.Greet(h, payload); err != nil {
 		return err
 	}

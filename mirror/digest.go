@@ -10,7 +10,7 @@ const (
 )
 
 // maxSum bounds the range of one sum that is not all zeroes: reading it holds up the
-// writes behind it, for some 0.4 ms.
+// writes behind it.
 const maxSum = 512 << 10
 
 // digestsOf returns a SHA-256 for each digestBlock of r.

@@ -109,6 +109,7 @@
 //	                           in its write-intent bitmap. It is taken out, compared
 //	                           there, and joins again.
 //	replica's write fails      As if it were lost; it says why, and the log shows it.
+//	replica's sync hangs       It is lost after 30 s, until its disk is back.
 //	replica's sync fails       It accepts nothing more; its store stays broken.
 //	another store answers      It is taken out and compared in full.
 //	local write or sync fails  That op gets the error. The copies may differ there, so the
@@ -116,10 +117,13 @@
 //	                           it is opened again the replicas are made equal.
 //	local read fails           That read gets the error.
 //	primary crashes            Unacknowledged writes may be at any site or none. See Promotion.
-//	primary lost power         If a replica in sync did not: ErrBetterCopy, serve that one.
+//	primary lost power         It waits for all that were in sync. If one of them kept its
+//	                           power: ErrBetterCopy, serve that one.
 //	                           If all did: they are made to agree on what this one has.
 //	frame corrupted            The replica names it, applies nothing of it and closes; the
 //	                           frame is sent again.
+//	a copy that led            As a replica it follows only who was in sync with it when it
+//	                           was the primary; others would undo what it acknowledged.
 //	second primary             Refused while the first is connected; one with a higher
 //	                           epoch of the same volume replaces it, a lower one is fenced.
 package mirror

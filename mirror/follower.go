@@ -26,8 +26,8 @@ type Identity struct {
 //
 //	               Admit               Admit, higher epoch
 //	no primary ------------> following ------------> following the new one
-//	    ^                        |
-//	    +------ Leave -----------+        Fence: this node wants to be primary itself
+//
+// Fence: this node wants to be primary itself, and follows nobody below that epoch.
 //
 // It serves one connection at a time. When its node became primary it is over: what
 // the node wrote as one it knows nothing of, and a new Follower must take its place.

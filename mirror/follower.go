@@ -306,6 +306,10 @@ func (f *Follower) MayTakeOver(c Configuration, self ReplicaID, grace, now time.
 	return f.id.Complete && c.InSync.Has(self) && c.Epoch >= f.id.Epoch && now-f.heard > grace
 }
 
+// Agreed notes that this copy's node was the primary and gave that up in good order:
+// every write was complete, and so no other copy in sync differs from this one.
+func (f *Follower) Agreed() { f.recent.finish() }
+
 // Fence refuses every primary below epoch from now on: its connection ends with
 // its next frame. It comes before this node proposes itself.
 func (f *Follower) Fence(epoch uint64) { f.floor = max(f.floor, epoch) }

@@ -234,7 +234,7 @@ func TestPolicyCoreIsPure(t *testing.T) {
 	core := []string{
 		"mirror/configuration.go", "mirror/conflict.go", "mirror/differences.go", "mirror/flow.go", "mirror/follower.go",
 		"mirror/lease.go", "mirror/machine.go", "mirror/members.go", "mirror/origins.go", "mirror/recent.go",
-		"mirror/reconfigure.go", "mirror/resync.go", "mirror/window.go",
+		"mirror/reconfigure.go", "mirror/resync.go", "mirror/succession.go", "mirror/window.go",
 	}
 	pure := []string{
 		"cmp", "errors", "fmt", "maps", "math", "math/bits", "slices", "sort", "strconv", "strings", "time",

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -168,7 +169,7 @@ func (l *link) greet(p *Peer, fc *frameConn) (ev Event, err error) {
 	}
 	store := l.v.conf.Store
 	hello := wire.Hello{Size: uint64(store.Size()), Session: l.v.session, ID: store.Meta().Volume, Replica: store.Meta().Replica, Fresh: store.New(), Volume: l.v.conf.Volume}
-	if _, err := fc.out.Write(p.AppendHello(nil, &hello)); err != nil {
+	if _, err := fc.out.Write(p.AppendHello(slices.Clone(l.v.conf.Preface), &hello)); err != nil {
 		return ev, err
 	}
 	for {
@@ -237,10 +238,10 @@ func (l *link) set(p *Peer, out *outbox) {
 // heartbeats keeps bytes in flight, so that a path or a replica that is dead is
 // noticed when no writes flow.
 func (l *link) heartbeats(ctx context.Context, end func(error)) {
-	tick := time.NewTicker(l.v.conf.Timeout / 3)
+	tick := time.NewTicker(l.v.conf.Beat)
 	defer tick.Stop()
 	for {
-		if silent := time.Since(started) - time.Duration(l.heard.Load()); silent > 2*l.v.conf.Timeout {
+		if silent := time.Since(started) - time.Duration(l.heard.Load()); silent > l.v.conf.Silence {
 			end(fmt.Errorf("nothing was heard of it for %v", silent.Round(time.Millisecond)))
 			return
 		}

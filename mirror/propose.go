@@ -10,7 +10,7 @@ import (
 // propose asks for a configuration until it is known what is in force.
 func (v *Volume) propose(c Configuration) {
 	for pause := minPause; ; pause = min(2*pause, maxPause) {
-		in, err := v.roster.Propose(v.ctx, c)
+		in, err := v.roster.propose(v.ctx, c)
 		if err == nil {
 			v.conf.Log.Info("configuration", "epoch", in.Epoch, "in_sync", in.InSync.String())
 			v.turn(Event{Kind: EvCommitted, Now: now(), Conf: in})

@@ -77,7 +77,7 @@ func (v *Volume) Status() Status {
 	if v.conf.Durable {
 		s.Contract = "durable"
 	}
-	for _, l := range v.links[1:] {
+	for _, l := range v.others {
 		s.Replicas = append(s.Replicas, l.status())
 	}
 	return s

@@ -1,0 +1,115 @@
+package mirror
+
+import (
+	"context"
+	"time"
+)
+
+// Service keeps the configuration of a volume for all its members: a raft group.
+type Service interface {
+	// Propose asks for next to follow the epoch before it, and returns what is in force
+	// then: next, or what came first. It tries until that is known, or ctx ends.
+	Propose(ctx context.Context, next Record) (Record, error)
+	// Renew asks for a lease for the primary of an epoch: while it holds, the service
+	// lets nobody take over from a primary that is alone in sync.
+	Renew(ctx context.Context, epoch uint64) error
+}
+
+// Reign is what makes a copy the primary: the record that its node proposed and
+// that is in force, and what it brings along from its time as a replica.
+type Reign struct {
+	Service Service
+	Self    ReplicaID
+	Addrs   []string // of the members' nodes, HOST:PORT; empty for numbers that nobody has
+	Record  Record
+	Before  Record // the one that Record replaced
+	State   ReplicaState
+	Origins Origins
+	// Lease is MachineConfig's.
+	Lease time.Duration
+}
+
+func (c *Config) self() ReplicaID {
+	if c.Reign == nil {
+		return 0
+	}
+	return c.Reign.Self
+}
+
+func (c *Config) lease() time.Duration {
+	if c.Reign == nil {
+		return 0
+	}
+	return c.Reign.Lease
+}
+
+// addrs are the members', by their numbers; this copy's own does not count.
+func (c *Config) addrs() []string {
+	if c.Reign == nil {
+		return append([]string{""}, c.Replicas...)
+	}
+	return c.Reign.Addrs
+}
+
+// leaseTime is the time that leases are judged by, or 0 where there are none: asking
+// costs a system call.
+func (v *Volume) leaseTime() time.Duration {
+	if v.machine.conf.Lease == 0 {
+		return 0
+	}
+	return now()
+}
+
+// renewals keeps the service's lease while this copy is alone in sync, or may be.
+func (v *Volume) renewals() {
+	lease := v.conf.Reign.Lease
+	tick := time.NewTicker(lease / 6)
+	defer tick.Stop()
+	for {
+		select {
+		case <-v.ctx.Done():
+			return
+		case <-tick.C:
+		}
+		v.mu.Lock()
+		alone, epoch := v.machine.Alone(), v.machine.Configuration().Epoch
+		v.mu.Unlock()
+		if !alone {
+			continue
+		}
+		sent := now()
+		ctx, cancel := context.WithTimeout(v.ctx, lease)
+		err := v.conf.Reign.Service.Renew(ctx, epoch)
+		cancel()
+		if err == nil {
+			v.tell(Event{Kind: EvLease, Replica: v.machine.conf.Self, SentAt: sent, Now: now()})
+		}
+	}
+}
+
+// Committed tells the volume what is in force: somebody else may have proposed it.
+// It may be called at any time, with what it knows already, too.
+func (v *Volume) Committed(r Record) {
+	if r.Epoch <= v.epoch() {
+		return
+	}
+	if err := v.conf.adopt(r); err != nil {
+		v.conf.Log.Error("can't record the configuration; it is taken in when that works", "err", err)
+		return
+	}
+	v.tellUnlessClosed(Event{Kind: EvCommitted, Conf: r.Configuration, Now: now()})
+}
+
+// HandOver makes another member in sync the primary, and this volume stop. Nothing
+// may be in flight that is to be acknowledged here. It returns what is in force
+// then: if that is not the handover, another change came first.
+func (v *Volume) HandOver(ctx context.Context, to ReplicaID) (Configuration, error) {
+	v.mu.Lock()
+	c := v.machine.Configuration()
+	v.mu.Unlock()
+	in, err := v.roster.propose(ctx, Configuration{Epoch: c.Epoch + 1, Primary: to, InSync: c.InSync})
+	if err == nil {
+		v.tellUnlessClosed(Event{Kind: EvCommitted, Conf: in, Now: now()})
+	}
+	return in, err
+}

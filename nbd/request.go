@@ -41,6 +41,11 @@ type Request struct {
 	cost   int64    // bytes that count against the connection's bound
 }
 
+// Abandoned says that the client has gone, or will not be sent an answer any
+// more. A backend that holds the request until it can be done may give it up then:
+// complete it with an error. It costs one atomic load; any goroutine may ask.
+func (r *Request) Abandoned() bool { return r.conn.gone.Load() }
+
 // Extent is a piece of a range that is in one state.
 type Extent struct {
 	Length uint64 // bytes

@@ -1,0 +1,181 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// cluster is a whole group in one synctest bubble.
+type cluster struct {
+	t     *testing.T
+	net   *network
+	peers []Peer
+	nodes map[string]*member
+}
+
+type member struct {
+	*Control
+	name   string
+	stores *stores
+	server *http.Server
+	client *http.Client
+	raft   *listener
+}
+
+func newCluster(t *testing.T, oneWay time.Duration, names ...string) *cluster {
+	c := &cluster{t: t, net: newNetwork(oneWay), nodes: map[string]*member{}}
+	for _, name := range names {
+		c.peers = append(c.peers, Peer{Name: name, Addr: name + ":1", Witness: name == "w"})
+	}
+	for _, name := range names {
+		c.start(name)
+	}
+	t.Cleanup(func() {
+		for _, name := range slices.Collect(c.running()) {
+			c.stop(name)
+		}
+	})
+	return c
+}
+
+func (c *cluster) running() func(func(string) bool) {
+	return func(yield func(string) bool) {
+		for name, m := range c.nodes {
+			if m.Control != nil && !yield(name) {
+				return
+			}
+		}
+	}
+}
+
+func memoryStores() *stores {
+	s := raft.NewInmemStore()
+	return &stores{logs: s, stable: s, snaps: raft.NewInmemSnapshotStore(), guard: &guard{}, close: func() error { return nil }}
+}
+
+// start runs a node, with what it remembers from before.
+func (c *cluster) start(name string, tune ...func(*Config)) *member {
+	c.t.Helper()
+	m := c.nodes[name]
+	if m == nil {
+		m = &member{name: name, stores: memoryStores()}
+		c.nodes[name] = m
+	}
+	m.raft = c.net.listen(name + ":2")
+	dial := func(ctx context.Context, addr string) (net.Conn, error) { return c.net.dial(ctx, name, addr) }
+	m.client = &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) { return dial(ctx, addr) },
+	}}
+	conf := Config{
+		Name: name, Addr: name + ":1", Voters: c.peers, Raft: m.raft, HTTP: m.client, Witness: name == "w", stores: m.stores,
+		DialRaft: func(ctx context.Context, addr string) (net.Conn, error) { return dial(ctx, hostOf(addr)+":2") },
+	}
+	if os.Getenv("CONTROL_LOG") != "" {
+		conf.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug - 4}))
+	}
+	for _, f := range tune {
+		f(&conf)
+	}
+	control, err := Open(conf)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	m.Control = control
+	m.server = &http.Server{Handler: control.Handler()}
+	go m.server.Serve(c.net.listen(name + ":1"))
+	return m
+}
+
+// stop ends a node as kill -9 would; its stores stay.
+func (c *cluster) stop(name string) {
+	c.t.Helper()
+	m := c.nodes[name]
+	m.server.Close()
+	c.net.kill(name)
+	if err := m.Close(); err != nil {
+		c.t.Errorf("close %s: %v", name, err)
+	}
+	m.client.CloseIdleConnections()
+	m.Control = nil
+}
+
+// within waits for what has to become true, in virtual time.
+func (c *cluster) within(d time.Duration, what string, ok func() bool) time.Duration {
+	c.t.Helper()
+	begin := time.Now()
+	for !ok() {
+		if time.Since(begin) > d {
+			for name := range c.running() {
+				c.t.Logf("%s: %+v", name, c.nodes[name].Status())
+			}
+			c.t.Fatalf("not within %v: %s", d, what)
+		}
+		time.Sleep(time.Millisecond)
+		synctest.Wait()
+	}
+	return time.Since(begin)
+}
+
+// leader waits for the one that decides.
+func (c *cluster) leader() *member {
+	c.t.Helper()
+	var leader *member
+	c.within(10*time.Second, "a leader", func() bool {
+		for name := range c.running() {
+			if c.nodes[name].Status().Ready {
+				leader = c.nodes[name]
+			}
+		}
+		return leader != nil
+	})
+	return leader
+}
+
+func (c *cluster) do(at string, cmd Command) Result {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), 30*time.Second)
+	defer cancel()
+	result, err := c.nodes[at].Do(ctx, cmd)
+	if err != nil {
+		c.t.Fatalf("%s at %s: %v", cmd.Kind, at, err)
+	}
+	return result
+}
+
+func volumeOn(name string, nodes ...string) Command {
+	return CreateVolume(name, ID{1}, 1<<20, Policy{}, nodes...)
+}
+
+func TestClusterBegins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, time.Millisecond/2, "a", "b", "w")
+		took := c.within(10*time.Second, "the first state", func() bool { return len(c.nodes["a"].State().Nodes) == 3 })
+		t.Logf("began within %v", took)
+		r := c.do("a", volumeOn("v", "a", "b"))
+		if !r.Won || r.Volume.Epoch != 0 {
+			t.Fatalf("created: %+v", r)
+		}
+		for _, at := range []string{"a", "b", "w"} {
+			if err := c.nodes[at].Await(t.Context(), r.Index); err != nil {
+				t.Fatal(err)
+			}
+		}
+		begin := time.Now()
+		r = c.do("b", Propose("v", 1, "a", "a", []int{0, 1}, nil))
+		if !r.Won || r.Volume.Epoch != 1 {
+			t.Fatalf("proposed: %+v", r)
+		}
+		t.Logf("a command took %v", time.Since(begin))
+		fmt.Println(c.nodes["a"].State().Events)
+	})
+}

@@ -1,0 +1,2 @@
+// Package control is the raft group that decides who is primary.
+package control

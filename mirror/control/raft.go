@@ -1,0 +1,58 @@
+package control
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// raftConfig is how raft is set, and why.
+func (c *Control) raftConfig(notify chan<- bool) *raft.Config {
+	conf := raft.DefaultConfig()
+	conf.LocalID = raft.ServerID(c.conf.Name)
+	conf.HeartbeatTimeout = c.conf.Heartbeat
+	conf.ElectionTimeout = c.conf.Heartbeat
+	// A follower at 100 ms is heard every 100 ms and a fifth of Heartbeat: a shorter
+	// lease would depose a leader that has only this one left.
+	conf.LeaderLeaseTimeout = c.conf.Heartbeat
+	// Followers learn of a commit with the next message: this is how long they wait.
+	conf.CommitTimeout = max(time.Millisecond, c.conf.Heartbeat/40)
+	conf.SnapshotThreshold = 2048
+	conf.TrailingLogs = 1024
+	// A node that is removed stays, to be told so and to be added again.
+	conf.ShutdownOnRemove = false
+	conf.NoLegacyTelemetry = true
+	conf.NotifyCh = notify
+	conf.Logger = newLogger(c.conf.Log)
+	return conf
+}
+
+// startRaft lets the node take part in the group.
+func (c *Control) startRaft() error {
+	notify := make(chan bool, 64) // raft waits until its news are read
+	s := c.stores
+	r, err := raft.NewRaft(c.raftConfig(notify), machine{c}, guardedLog{s.logs, s.guard}, s.stable, s.snaps, c.trans)
+	if err != nil {
+		return fmt.Errorf("control: start raft from %s: %w", c.conf.Dir, err)
+	}
+	leaders := make(chan raft.Observation, 16)
+	r.RegisterObserver(raft.NewObserver(leaders, false, func(o *raft.Observation) bool {
+		_, ok := o.Data.(raft.LeaderObservation)
+		return ok
+	}))
+	c.raft.Store(r)
+	c.start(func() { c.watchLeadership(r, notify) })
+	c.start(func() { c.lead(r) })
+	c.start(func() {
+		for {
+			select {
+			case <-leaders:
+				c.announceChange()
+			case <-c.ctx.Done():
+				return
+			}
+		}
+	})
+	return nil
+}

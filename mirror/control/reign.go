@@ -1,0 +1,231 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// reign is this node's time as the leader: what it promised in memory.
+//
+// A primary that is alone in sync may acknowledge writes only under a lease, so that
+// an operator who names another one waits it out. The lease counts from when the
+// primary asked; the promise, longer by a quarter, from when the leader was asked. A
+// leader that cannot reach a majority answers nothing, and a new one waits for
+// whatever its predecessor may have promised.
+type reign struct {
+	mu        sync.Mutex
+	term      uint64 // 0: not the leader, or not yet ready
+	since     time.Time
+	promises  map[string]time.Time // by volume: nobody else is made primary before
+	takeovers map[string]int       // by volume: commands under way that may name another primary
+	moved     time.Time            // when leadership was last offered to a witness
+}
+
+// notLeader is where a command went wrong that another node has to decide.
+type notLeader struct{ name, addr string }
+
+func (e *notLeader) Error() string {
+	if e.name == "" {
+		return "the group has no leader that this node knows of"
+	}
+	return fmt.Sprintf("the leader is %q at %s", e.name, e.addr)
+}
+
+// held is why a command has to be tried again later.
+type held struct {
+	why  string
+	left time.Duration
+}
+
+func (e *held) Error() string { return e.why }
+
+// watchLeadership makes this node ready to lead whenever raft says that it does.
+func (c *Control) watchLeadership(r *raft.Raft, notify <-chan bool) {
+	for {
+		select {
+		case <-c.ctx.Done():
+			return
+		case leads := <-notify:
+			c.reign.set(0)
+			if !leads {
+				continue
+			}
+			term := r.CurrentTerm()
+			if err := r.Barrier(0).Error(); err != nil {
+				c.conf.Log.Debug("lost leadership before it began", "err", err)
+				continue
+			}
+			c.reign.set(term)
+			c.conf.Log.Info("leads the group", "term", term)
+			c.announceChange()
+		}
+	}
+}
+
+func (g *reign) set(term uint64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.term, g.since = term, time.Now()
+	clear(g.promises)
+}
+
+// leads returns raft if this node leads and knows all that was decided before.
+func (c *Control) leads() (*raft.Raft, error) {
+	r := c.raft.Load()
+	if r == nil {
+		return nil, &notLeader{}
+	}
+	c.reign.mu.Lock()
+	term := c.reign.term
+	c.reign.mu.Unlock()
+	_, id := r.LeaderWithID()
+	if string(id) == c.conf.Name && (r.State() != raft.Leader || term != r.CurrentTerm()) {
+		return nil, &held{"the leader is not ready yet", c.conf.Heartbeat / 8}
+	}
+	if string(id) != c.conf.Name {
+		addr, _ := c.address(string(id))
+		return nil, &notLeader{string(id), addr}
+	}
+	return r, nil
+}
+
+// promise is how long the leader keeps others from a lone primary's place.
+func (c *Control) promise() time.Duration { return c.conf.Lease + c.conf.Lease/4 }
+
+// inherited is how long a new leader does so for promises it never heard of. An answer
+// that was under way when it was elected may count for the old one, so a whole
+// request's time is added.
+func (c *Control) inherited() time.Duration {
+	return c.promise() + max(400*time.Millisecond, 2*c.conf.Heartbeat)
+}
+
+// usurps says that a command may make another node primary without the old one's word.
+func usurps(s *State, cmd Command) bool {
+	v := s.Volumes[cmd.Volume]
+	return cmd.Kind == kindForce || cmd.Kind == kindDelete || cmd.Kind == kindPropose && (v == nil || cmd.By != v.Primary)
+}
+
+// admit holds back a command that would break a promise; the caller calls done when
+// the command's outcome is known.
+func (c *Control) admit(cmd Command) (done func(), err error) {
+	g := &c.reign
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s := c.State()
+	if !usurps(s, cmd) {
+		return func() {}, nil
+	}
+	if v := s.Volumes[cmd.Volume]; v != nil && v.Alone() && v.Epoch > 0 && cmd.Node != v.Primary {
+		until := g.since.Add(c.inherited())
+		if p := g.promises[cmd.Volume]; p.After(until) {
+			until = p
+		}
+		if left := time.Until(until); left > 0 {
+			return nil, &held{fmt.Sprintf("the lease of %q, the primary of volume %q, runs for another %v", v.Primary, v.Name, left), left}
+		}
+	}
+	g.takeovers[cmd.Volume]++
+	return func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if g.takeovers[cmd.Volume]--; g.takeovers[cmd.Volume] == 0 {
+			delete(g.takeovers, cmd.Volume)
+		}
+	}, nil
+}
+
+// renewHere extends the lease of the lone primary of a volume, if this node leads.
+func (c *Control) renewHere(ctx context.Context, volume string, epoch uint64) error {
+	r, err := c.leads()
+	if err != nil {
+		return err
+	}
+	if err := c.reign.extend(c.State().Volumes[volume], volume, epoch, c.promise()); err != nil {
+		return err
+	}
+	verified := r.VerifyLeader()
+	if err := waitFor(ctx, verified); err != nil {
+		return &held{fmt.Sprintf("the leader does not reach a majority: %v", err), c.conf.Heartbeat / 8}
+	}
+	return nil
+}
+
+func (g *reign) extend(v *Volume, volume string, epoch uint64, by time.Duration) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case v == nil:
+		return &Refused{fmt.Sprintf("there is no volume %q", volume)}
+	case v.Epoch != epoch || !v.Alone():
+		return &Refused{fmt.Sprintf("epoch %d of volume %q is not one of a lone primary: epoch %d is in force", epoch, volume, v.Epoch)}
+	case g.takeovers[volume] > 0:
+		return &held{fmt.Sprintf("volume %q may be about to have another primary", volume), 10 * time.Millisecond}
+	}
+	g.promises[volume] = time.Now().Add(by)
+	return nil
+}
+
+// applyHere puts a command into the log, if this node leads. An error does not mean
+// that the command will not apply.
+func (c *Control) applyHere(ctx context.Context, cmd Command) (Result, error) {
+	r, err := c.leads()
+	if err != nil {
+		return Result{}, err
+	}
+	if err := c.mayChangeNodes(r, cmd); err != nil {
+		return Result{}, err
+	}
+	done, err := c.admit(cmd)
+	if err != nil {
+		return Result{}, err
+	}
+	entry, err := cmd.encode()
+	if err != nil {
+		done()
+		return Result{}, &Refused{err.Error()}
+	}
+	future := r.Apply(entry, time.Second)
+	err = waitFor(ctx, doneAfter{future, done})
+	if err != nil {
+		return Result{}, fmt.Errorf("control: apply at the leader: %w", err)
+	}
+	return future.Response().(Result), nil
+}
+
+// doneAfter calls done when the future's outcome is known, whoever still waits for it.
+type doneAfter struct {
+	raft.Future
+	done func()
+}
+
+// Error waits for the outcome.
+func (f doneAfter) Error() error {
+	defer f.done()
+	return f.Future.Error()
+}
+
+// waitFor waits for a future no longer than ctx; raft ends all of them at the latest
+// when it is shut down.
+func waitFor(ctx context.Context, f raft.Future) error {
+	outcome := make(chan error, 1)
+	go func() { outcome <- f.Error() }()
+	select {
+	case err := <-outcome:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Refused is a command that can never apply, and why.
+type Refused struct{ Reason string }
+
+func (e *Refused) Error() string { return "control: refused: " + e.Reason }
+
+// ErrUnknown is wrapped by errors of commands that may or may not have been applied.
+var ErrUnknown = errors.New("control: it is not known whether the command was applied")

@@ -11,18 +11,25 @@ import (
 	"slices"
 	"strings"
 
+	"lockstep/wanem"
 	"lockstep/wanem/sites"
 	"lockstep/wanem/sweep"
 	"lockstep/wanem/tun"
 )
 
-// siteWAN is the link between two sites, with the sweep's own type of RTT.
+// siteWAN is the link between the sweep's two sites, A and B.
 type siteWAN struct{ *sites.Sites }
 
+func (w siteWAN) SetLink(ctx context.Context, link wanem.Link) error {
+	return w.Sites.SetLink(ctx, sites.A, sites.B, link)
+}
+
 func (w siteWAN) MeasureRTT(ctx context.Context, probes int) (sweep.RTT, error) {
-	rtt, err := w.Sites.MeasureRTT(ctx, probes)
+	rtt, err := w.Sites.MeasureRTT(ctx, sites.A, sites.B, probes)
 	return sweep.RTT{Median: rtt.Median, P99: rtt.P99, Min: rtt.Min}, err
 }
+
+func (w siteWAN) Drops() (uint64, error) { return w.Sites.Drops(sites.A, sites.B) }
 
 // openStand makes two sites and prepares a pair of processes, the primary in A
 // and the replica in B. It takes distances that the backend cannot keep out of
@@ -41,7 +48,7 @@ func (c *sweepCmd) openStand(ctx context.Context, conf *sweep.Config) (*stand, e
 		return nil, err
 	}
 	p.socket = filepath.Join(s.Dir(), "volume.sock") // short: a socket's path has 107 bytes
-	p.listen = net.JoinHostPort(sites.B.Addr().String(), replicaPort)
+	p.listen = net.JoinHostPort(s.Addr(sites.B).String(), replicaPort)
 	p.serveCommand = func(args ...string) *exec.Cmd { return s.Command(ctx, sites.A, exe, args...) }
 	p.replicaCommand = func(args ...string) *exec.Cmd { return s.Command(ctx, sites.B, exe, args...) }
 	facts, err := c.facts(s, p)

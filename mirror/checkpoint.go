@@ -167,5 +167,15 @@ func (v *Volume) Settle(ctx context.Context) error {
 	return nil // what is durable is; a replica that is lost is compared where it may differ
 }
 
+// Quiesce waits until every write is complete and durable at every copy in sync, and
+// leaves nothing that would have to be compared. Requests may still come: those that
+// do are not covered.
+func (v *Volume) Quiesce(ctx context.Context) error {
+	if err := v.Flush(ctx); err != nil {
+		return err
+	}
+	return v.checkpoint(ctx, finalCheckpoint)
+}
+
 // finalCheckpoint is the number of the last checkpoint: one that no other has.
 const finalCheckpoint = ^uint64(0)

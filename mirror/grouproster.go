@@ -91,12 +91,17 @@ func (r *groupRoster) propose(ctx context.Context, c Configuration) (Configurati
 	if err := r.conf.adopt(in); err != nil {
 		return Configuration{}, err
 	}
+	r.inForce(in)
+	return in.Configuration, nil
+}
+
+// inForce takes in a record that may be newer.
+func (r *groupRoster) inForce(in Record) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	if in.Epoch > r.record.Epoch {
 		r.record = in
 	}
-	r.mu.Unlock()
-	return in.Configuration, nil
 }
 
 // next is the record to propose for c: who is not in sync on both sides of it goes on

@@ -155,7 +155,8 @@ func (l *link) connection(ctx context.Context) error {
 func (l *link) awaited() bool {
 	l.v.mu.Lock()
 	defer l.v.mu.Unlock()
-	return l.v.machine.Serving() && l.v.machine.members[l.id].standing == lost
+	promoting := l.v.conf.Reign != nil // its clients wait
+	return (l.v.machine.Serving() || promoting) && l.v.machine.members[l.id].standing == lost
 }
 
 func (l *link) fail(op string, err error, hint string) error {

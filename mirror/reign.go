@@ -97,17 +97,23 @@ func (v *Volume) Committed(r Record) {
 		v.conf.Log.Error("can't record the configuration; it is taken in when that works", "err", err)
 		return
 	}
+	v.group.inForce(r)
 	v.tellUnlessClosed(Event{Kind: EvCommitted, Conf: r.Configuration, Now: now()})
 }
 
 // HandOver makes another member in sync the primary, and this volume stop. Nothing
-// may be in flight that is to be acknowledged here. It returns what is in force
-// then: if that is not the handover, another change came first.
-func (v *Volume) HandOver(ctx context.Context, to ReplicaID) (Configuration, error) {
+// may be in flight that is to be acknowledged here. stay says that this copy remains
+// in sync: its node is not about to be stopped. It returns what is in force then: if
+// that is not the handover, another change came first.
+func (v *Volume) HandOver(ctx context.Context, to ReplicaID, stay bool) (Configuration, error) {
 	v.mu.Lock()
 	c := v.machine.Configuration()
 	v.mu.Unlock()
-	in, err := v.roster.propose(ctx, Configuration{Epoch: c.Epoch + 1, Primary: to, InSync: c.InSync})
+	next := Configuration{Epoch: c.Epoch + 1, Primary: to, InSync: c.InSync}
+	if !stay {
+		next.InSync = next.InSync.Without(v.machine.conf.Self)
+	}
+	in, err := v.roster.propose(ctx, next)
 	if err == nil {
 		v.tellUnlessClosed(Event{Kind: EvCommitted, Conf: in, Now: now()})
 	}

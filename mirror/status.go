@@ -21,6 +21,7 @@ type Status struct {
 
 // ReplicaStatus is how one replica of a volume stands.
 type ReplicaStatus struct {
+	Member   int     `json:"member"` // its number
 	Addr     string  `json:"addr"`
 	Standing string  `json:"standing"` // as in MemberStatus
 	InSync   bool    `json:"in_sync"`  // the configuration says so
@@ -87,7 +88,7 @@ func (v *Volume) Status() Status {
 func (l *link) status() ReplicaStatus {
 	m := l.v.machine.Member(l.id)
 	s := ReplicaStatus{
-		Addr: l.addr, Standing: m.Standing, InSync: l.v.machine.Configuration().InSync.Has(l.id),
+		Member: int(l.id), Addr: l.addr, Standing: m.Standing, InSync: l.v.machine.Configuration().InSync.Has(l.id),
 		Left: m.Missed + m.Maybe, Missed: m.Missed, Maybe: m.Maybe,
 		Copied: l.copied.Load(), Compared: l.compared.Load(),
 		RTT: float64(l.rtt.Load()) / float64(time.Microsecond),

@@ -90,6 +90,7 @@ const tickInterval = 50 * time.Millisecond
 type Volume struct {
 	conf          Config
 	roster        roster
+	group         *groupRoster // roster, if a group keeps it
 	session       wire.ID
 	links         []*link // by member; nil for this one and for numbers that nobody has
 	others        []*link // those that are not nil
@@ -130,12 +131,15 @@ func Open(conf Config) (*Volume, error) {
 	}
 	var members roster
 	var err error
+	var group *groupRoster
 	if conf.Reign != nil {
-		members = newGroupRoster(&conf)
+		group = newGroupRoster(&conf)
+		members = group
 	} else if members, err = openRoster(&conf); err != nil {
 		return nil, fmt.Errorf("open volume %q: %w", conf.Volume, err)
 	}
 	v := newVolume(conf, members)
+	v.group = group
 	if err := v.promote(); err != nil {
 		v.stop()
 		return nil, fmt.Errorf("open volume %q: %w", conf.Volume, err)

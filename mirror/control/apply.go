@@ -144,8 +144,8 @@ func (t transition) create() Result {
 }
 
 func (t transition) attach(v *Volume) Result {
-	if _, known := v.Clients[t.c.Of]; !known && len(v.Clients) >= maxClients {
-		return Result{Volume: v, Refused: fmt.Sprintf("volume %q knows %d named clients already", v.Name, maxClients)}
+	if _, known := v.Clients[t.c.Of]; !known && len(v.Clients) >= maxNamed {
+		return Result{Volume: v, Refused: fmt.Sprintf("volume %q knows %d named clients already", v.Name, maxNamed)}
 	}
 	if v.Clients == nil {
 		v.Clients = map[string]uint64{}
@@ -161,6 +161,9 @@ func (t transition) propose(old, v *Volume) (refused string) {
 	slot := v.Slot(t.c.Primary)
 	if slot < 0 || !slices.Contains(t.c.InSync, slot) {
 		return fmt.Sprintf("%q, to be the primary, is not in the proposed in-sync set", t.c.Primary)
+	}
+	if t.c.By != old.Primary && t.c.By != t.c.Primary {
+		return fmt.Sprintf("%q is not the primary, to hand volume %q over", t.c.By, v.Name)
 	}
 	for i := range v.Replicas {
 		in := slices.Contains(t.c.InSync, i)

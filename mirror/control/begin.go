@@ -225,36 +225,47 @@ func (c *Control) self() Node {
 	return Node{Addr: c.conf.Addr, Witness: c.conf.Witness, ID: c.id}
 }
 
-// announceSelf tells the group when this node moved. A node that was removed while it
-// did not run joins anew: somebody started it again.
+// announceSelf tells the group when this node moved. One that was removed while it did
+// not run joins anew: somebody started it again. Until a leader knows where it is, the
+// others have to be asked what they know of it.
 func (c *Control) announceSelf(returned bool) {
-	if returned {
+	for returned {
+		changed := c.Changed()
 		if now := newest(c.askAround()); now != nil {
-			if _, known := now.State.Nodes[c.conf.Name]; !known {
-				if err := c.join(); err != nil && c.ctx.Err() == nil {
-					c.conf.Log.Warn("cannot join again", "err", err)
-				}
-			}
+			returned = !c.correct(now.State, true)
+		} else if _, ok := c.Leader(); ok {
+			returned = false
+		}
+		if returned && !c.wait(c.ctx, 5*c.conf.Heartbeat, changed) {
+			return
 		}
 	}
 	for {
 		changed := c.Changed()
-		known, ok := c.State().Nodes[c.conf.Name]
-		self := c.self()
-		self.Voter = known.Voter
-		if ok && known != self {
-			_, err := c.Do(c.ctx, AddNode(c.conf.Name, self))
-			if errors.As(err, new(*Refused)) {
-				c.fail(err)
-				return
-			}
-		}
+		c.correct(c.State(), false)
 		select {
 		case <-changed:
+		case <-c.failed:
+			return
 		case <-c.ctx.Done():
 			return
 		}
 	}
+}
+
+// correct has the group know this node as it is; false if that has to be tried again.
+func (c *Control) correct(s *State, join bool) bool {
+	known, ok := s.Nodes[c.conf.Name]
+	self := c.self()
+	self.Voter = known.Voter
+	if known == self || !ok && !join {
+		return true
+	}
+	_, err := c.Do(c.ctx, AddNode(c.conf.Name, self))
+	if errors.As(err, new(*Refused)) {
+		c.fail(err)
+	}
+	return err == nil
 }
 
 func (c *Control) report() report {

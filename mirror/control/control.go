@@ -91,7 +91,7 @@ func Open(conf Config) (*Control, error) {
 	c := &Control{conf: conf, failed: make(chan struct{})}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.mu.changed = make(chan struct{})
-	c.reign.promises, c.reign.takeovers = map[string]time.Time{}, map[string]int{}
+	c.reign.promises, c.reign.wanted, c.reign.takeovers = map[string]time.Time{}, map[string]time.Time{}, map[string]int{}
 	c.state.Store(NewState())
 	if c.stores = conf.stores; c.stores == nil {
 		if c.stores, err = openStores(conf.Dir, conf.Log); err != nil {
@@ -141,12 +141,20 @@ func (conf Config) withDefaults() (Config, error) {
 func (c *Control) Close() error {
 	c.cancel()
 	err := c.trans.Close()
-	if r := c.raft.Load(); r != nil {
-		err = errors.Join(err, r.Shutdown().Error())
-	}
+	early := c.shutDown(nil)
 	c.wg.Wait()
+	c.shutDown(early) // if it started only meanwhile
 	c.trans.CloseStreams()
 	return errors.Join(err, c.stores.close())
+}
+
+// shutDown ends raft, unless that is already done, and returns it.
+func (c *Control) shutDown(done *raft.Raft) *raft.Raft {
+	r := c.raft.Load()
+	if r != nil && r != done {
+		_ = r.Shutdown().Error() // which is always nil
+	}
+	return r
 }
 
 func (c *Control) start(f func()) { c.wg.Go(f) }
@@ -193,6 +201,9 @@ func (c *Control) Leader() (name string, ok bool) {
 		return "", false
 	}
 	_, id := r.LeaderWithID()
+	if string(id) == c.conf.Name && c.trans.stalled() {
+		return "", false // the others are about to elect another
+	}
 	return string(id), id != ""
 }
 

@@ -22,6 +22,7 @@ type reign struct {
 	term      uint64 // 0: not the leader, or not yet ready
 	since     time.Time
 	promises  map[string]time.Time // by volume: nobody else is made primary before
+	wanted    map[string]time.Time // by volume: a takeover waits, and no promise is made before
 	takeovers map[string]int       // by volume: commands under way that may name another primary
 	moved     time.Time            // when leadership was last offered to a witness
 }
@@ -72,6 +73,7 @@ func (g *reign) set(term uint64) {
 	defer g.mu.Unlock()
 	g.term, g.since = term, time.Now()
 	clear(g.promises)
+	clear(g.wanted)
 }
 
 // leads returns raft if this node leads and knows all that was decided before.
@@ -84,6 +86,9 @@ func (c *Control) leads() (*raft.Raft, error) {
 	term := c.reign.term
 	c.reign.mu.Unlock()
 	_, id := r.LeaderWithID()
+	if string(id) == c.conf.Name && c.trans.stalled() {
+		return nil, &notLeader{}
+	}
 	if string(id) == c.conf.Name && (r.State() != raft.Leader || term != r.CurrentTerm()) {
 		return nil, &held{"the leader is not ready yet", c.conf.Heartbeat / 8}
 	}
@@ -107,7 +112,7 @@ func (c *Control) inherited() time.Duration {
 // usurps says that a command may make another node primary without the old one's word.
 func usurps(s *State, cmd Command) bool {
 	v := s.Volumes[cmd.Volume]
-	return cmd.Kind == kindForce || cmd.Kind == kindDelete || cmd.Kind == kindPropose && (v == nil || cmd.By != v.Primary)
+	return cmd.Kind == kindForce || cmd.Kind == kindPropose && (v == nil || cmd.By != v.Primary)
 }
 
 // admit holds back a command that would break a promise; the caller calls done when
@@ -126,9 +131,11 @@ func (c *Control) admit(cmd Command) (done func(), err error) {
 			until = p
 		}
 		if left := time.Until(until); left > 0 {
+			g.wanted[cmd.Volume] = until.Add(time.Second)
 			return nil, &held{fmt.Sprintf("the lease of %q, the primary of volume %q, runs for another %v", v.Primary, v.Name, left), left}
 		}
 	}
+	delete(g.wanted, cmd.Volume)
 	g.takeovers[cmd.Volume]++
 	return func() {
 		g.mu.Lock()
@@ -163,7 +170,7 @@ func (g *reign) extend(v *Volume, volume string, epoch uint64, by time.Duration)
 		return &Refused{fmt.Sprintf("there is no volume %q", volume)}
 	case v.Epoch != epoch || !v.Alone():
 		return &Refused{fmt.Sprintf("epoch %d of volume %q is not one of a lone primary: epoch %d is in force", epoch, volume, v.Epoch)}
-	case g.takeovers[volume] > 0:
+	case g.takeovers[volume] > 0 || time.Now().Before(g.wanted[volume]):
 		return &held{fmt.Sprintf("volume %q may be about to have another primary", volume), 10 * time.Millisecond}
 	}
 	g.promises[volume] = time.Now().Add(by)
@@ -176,6 +183,9 @@ func (c *Control) applyHere(ctx context.Context, cmd Command) (Result, error) {
 	r, err := c.leads()
 	if err != nil {
 		return Result{}, err
+	}
+	if len(c.State().Nodes) == 0 && cmd.Kind != kindFound {
+		return Result{}, &held{"the cluster is about to begin", c.conf.Heartbeat / 8}
 	}
 	if err := c.mayChangeNodes(r, cmd); err != nil {
 		return Result{}, err

@@ -12,7 +12,8 @@ import (
 const (
 	MaxReplicas = 5    // slots of a volume
 	MaxEvents   = 1000 // the newest are kept
-	maxClients  = 4096 // remembered senders of commands, and named clients of a volume
+	maxClients  = 4096 // senders of commands that are remembered
+	maxNamed    = 1024 // named clients of a volume
 )
 
 // Operator is who proposed an epoch that a person, not a node, asked for.

@@ -54,7 +54,7 @@ func (t *transport) SetHeartbeatHandler(func(raft.RPC)) {}
 
 // AppendEntries sends entries, or a heartbeat, unless the disk has stalled.
 func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
-	if t.guard.writing() > t.patience {
+	if t.stalled() {
 		return errStalled
 	}
 	sent := time.Now()
@@ -71,6 +71,9 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, a
 	t.peers[string(id)] = contact{at: now, rtt: rtt, lastLog: resp.LastLog}
 	return nil
 }
+
+// stalled says that the disk has been at one write for too long.
+func (t *transport) stalled() bool { return t.guard.writing() > t.patience }
 
 func (t *transport) contact(name string) contact {
 	t.mu.Lock()

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -52,6 +53,9 @@ type transition struct {
 }
 
 func (t transition) apply() Result {
+	if t.c.Kind == kindNode && t.c.Info == nil || (t.c.Kind == kindCreate || t.c.Kind == kindPolicy) && t.c.Policy == nil {
+		return refuse("command %q says nothing", t.c.Kind)
+	}
 	switch t.c.Kind {
 	case kindFound, kindNode, kindNodeGone, kindVoter, kindNonvoter:
 		return t.node()
@@ -105,7 +109,8 @@ func (t transition) change(old, v *Volume) (refused string) {
 			return refused
 		}
 		v.Policy = *t.c.Policy
-		t.event(fmt.Sprintf("policy %+v", v.Policy))
+		t.event(fmt.Sprintf("policy is ack %s, failover %s, on isolation %s, on loss %s", cmp.Or(v.Policy.Ack, "written"),
+			cmp.Or(v.Policy.Failover, "auto"), cmp.Or(v.Policy.OnIsolation, "suspend"), cmp.Or(v.Policy.OnLoss, "continue")))
 	case kindAdd, kindRemove, kindReplace:
 		return t.replica(v)
 	default:
@@ -190,14 +195,16 @@ func (t transition) force(v *Volume) (refused string) {
 	if slot < 0 {
 		return fmt.Sprintf("%q has no replica of volume %q", t.c.Node, v.Name)
 	}
+	loss := "it was in sync, nothing is lost"
 	if !v.Replicas[slot].InSync {
 		v.Incarnation++
+		loss = "what it lacks is lost"
 	}
 	for i := range v.Replicas {
 		v.Replicas[i].InSync = i == slot
 	}
 	v.Primary, v.Forced = t.c.Node, true
-	t.event(fmt.Sprintf("epoch %d: an operator made %s the primary; what it lacks is lost", v.Epoch, v.Primary))
+	t.event(fmt.Sprintf("epoch %d: an operator made %s the primary; %s", v.Epoch, v.Primary, loss))
 	return ""
 }
 

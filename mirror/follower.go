@@ -300,12 +300,6 @@ func (f *Follower) Promise(now time.Duration) error {
 	return nil
 }
 
-// MayTakeOver says whether this copy may propose itself as primary after c: it is
-// a full copy, in sync, and its promise ended a grace ago.
-func (f *Follower) MayTakeOver(c Configuration, self ReplicaID, grace, now time.Duration) bool {
-	return f.id.Complete && c.InSync.Has(self) && c.Epoch >= f.id.Epoch && now-f.heard > grace
-}
-
 // Agreed notes that this copy's node was the primary and gave that up in good order:
 // every write was complete, and so no other copy in sync differs from this one.
 func (f *Follower) Agreed() { f.recent.finish() }

@@ -67,7 +67,8 @@ type cluster struct {
 	opt     options
 	net     *network
 	nodes   []*node
-	service *service
+	group   *group
+	witness *process
 	clients []*client
 	hist    *history
 	volume  wire.ID
@@ -106,18 +107,28 @@ func newCluster(seed uint64, out io.Writer) *cluster {
 		}
 	}
 	for id := range opt.members {
-		r := source(seed, sourceNodes+id)
-		n := &node{c: c, id: mirror.ReplicaID(id), rand: r}
-		n.clock = clock{time.Duration(r.Int64N(int64(time.Hour))), opt.drift * (2*r.Float64() - 1)}
+		n := &node{process: *c.newProcess(place(id), source(seed, sourceNodes+id)), id: mirror.ReplicaID(id)}
+		n.idle = n.meetDoom
 		n.newDisk()
 		c.nodes = append(c.nodes, n)
 	}
-	c.service = &service{c: c, place: place(opt.members), ids: make([]wire.ID, opt.members)}
-	c.service.conf = mirror.Configuration{InSync: mirror.SetOf(0)}
+	c.witness = c.newProcess(place(opt.members), source(seed, sourceNodes+opt.members))
+	c.group = newGroup(c, beginning(opt.members))
+	for i, n := range c.nodes {
+		n.voter = c.group.voters[i]
+		n.voter.learned = n.learn
+	}
 	for i := range opt.clients + 1 {
-		c.clients = append(c.clients, &client{c: c, place: c.service.place + 1 + place(i), rand: source(seed, sourceClients+i), origin: uint64(i + 1)})
+		c.clients = append(c.clients, &client{c: c, place: c.witness.at + 1 + place(i), rand: source(seed, sourceClients+i), origin: uint64(i + 1)})
 	}
 	return c
+}
+
+// newProcess makes one that is down, with a clock of its own.
+func (c *cluster) newProcess(at place, r *rand.Rand) *process {
+	p := &process{c: c, at: at, rand: r}
+	p.clock = clock{time.Duration(r.Int64N(int64(time.Hour))), c.opt.drift * (2*r.Float64() - 1)}
+	return p
 }
 
 // unique returns a number that was not returned before.
@@ -158,9 +169,7 @@ func Run(seed uint64, span time.Duration, out io.Writer) (r Result) {
 		c.trace("plan", "%v", &f)
 		c.at(f.at, func() { f.arm(c) })
 	}
-	for _, n := range c.nodes {
-		n.start()
-	}
+	c.startAll()
 	for _, k := range c.clients[:c.opt.clients] {
 		k.begin(c.opt.slots)
 	}
@@ -169,6 +178,20 @@ func Run(seed uint64, span time.Duration, out io.Writer) (r Result) {
 	c.settle()
 	c.conclude()
 	return c.result(seed, span)
+}
+
+func (c *cluster) startAll() {
+	c.startWitness()
+	for _, n := range c.nodes {
+		n.start()
+	}
+}
+
+func (c *cluster) startWitness() {
+	if !c.witness.up {
+		c.witness.begin()
+		c.group.voters[c.witness.at].start()
+	}
 }
 
 // advance lets virtual time pass, until something is wrong.

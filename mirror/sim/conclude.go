@@ -51,13 +51,15 @@ func (c *cluster) settle() {
 		c.repair()
 	}
 	if len(c.wrong) == 0 {
-		c.violate("not everything is in sync %v after the last fault: %v%s", settleTime, c.service.conf, c.standing())
+		c.violate("not everything is in sync %v after the last fault: %v%s", settleTime, c.conf(), c.standing())
 	}
 }
 
 // repair ends what is wrong.
 func (c *cluster) repair() {
-	c.service.slow = 0
+	c.group.slow = 0
+	c.witness.resume()
+	c.startWitness()
 	for i := range c.net.paths {
 		for j := range c.net.paths[i] {
 			if p := c.net.path(place(i), place(j)); p.cut || p.slow > 0 {
@@ -81,7 +83,7 @@ func (c *cluster) quiet() bool {
 			return false
 		}
 	}
-	conf := c.service.conf
+	conf := c.conf()
 	l := c.nodes[conf.Primary].lead
 	return conf.InSync.Len() == c.opt.members && l != nil && l.m.Configuration() == conf && l.m.Ready() && l.m.InFlight() == 0 && c.connected(l)
 }
@@ -169,7 +171,7 @@ func (c *cluster) compareCopies() {
 // sweep reads every sector that is checked.
 func (c *cluster) sweep() {
 	k := c.clients[c.opt.clients]
-	k.node = c.service.conf.Primary
+	k.node = c.conf().Primary
 	k.begin(0)
 	for g := range int64(groups) {
 		k.issue(record{kind: mirror.Read, first: groupAt(g), sectors: groupSize})

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"lockstep/mirror"
+	"lockstep/mirror/control"
 	"lockstep/mirror/dirty"
 	"lockstep/mirror/store"
 	"lockstep/mirror/wire"
@@ -21,9 +22,9 @@ type lead struct {
 	began   time.Duration
 	before  mirror.Configuration
 	session wire.ID
-	lossy   bool      // this copy lost power
-	fresh   bool      // the store was new when the volume began
-	ids     []wire.ID // of the members' stores, as far as known
+	lossy   bool                        // this copy lost power
+	fresh   bool                        // the store was new when the volume began
+	ids     [mirror.MaxReplicas]wire.ID // of the members' stores, as far as known
 
 	peers []*peer // by member, nil if not connected
 	retry []time.Duration
@@ -48,47 +49,47 @@ type ticket struct {
 }
 
 // promote makes this node the primary under v, after before.
-func (n *node) promote(before, v verdict) {
-	c := n.c
+func (n *node) promote(old, v *control.Volume) {
+	c, before, now := n.c, recordOf(old), recordOf(v)
 	if n.current != nil {
 		n.current.close()
 	}
-	own := &mirror.Promotion{State: n.follower.State(n.store.Intents()), Before: before.conf, Origins: n.follower.Origins()}
+	own := &mirror.Promotion{State: n.follower.State(n.store.Intents()), Before: before.Configuration, Origins: n.follower.Origins()}
 	l := &lead{
-		n: n, conf: c.opt.machine(n.id), reign: v.conf.Epoch, session: n.identity('s', c.unique()),
-		began: c.now, before: before.conf, ids: v.ids, peers: make([]*peer, c.opt.members), retry: make([]time.Duration, c.opt.members),
+		n: n, conf: c.opt.machine(n.id), reign: now.Epoch, session: n.identity('s', c.unique()),
+		began: c.now, before: before.Configuration, ids: now.Stores, peers: make([]*peer, c.opt.members), retry: make([]time.Duration, c.opt.members),
 	}
-	if before.conf.Epoch == 0 {
+	if before.Epoch == 0 {
 		own.Origins.Whole = true
 		l.fresh = n.store.New()
 	}
 	l.ids[n.id] = n.store.Meta().Replica
-	err := n.store.Update(func(m *store.Meta) { m.Volume, m.Epoch = c.volume, v.conf.Epoch })
+	err := n.store.Update(func(m *store.Meta) { m.Volume, m.Epoch = c.volume, now.Epoch })
 	if err == nil {
-		own.OutOfSync, err = l.kept(before, v.conf)
+		own.OutOfSync, err = l.kept(n.led(old), now.Configuration)
 	}
 	if err != nil {
 		n.fail(err)
 		return
 	}
-	l.lossy = before.conf.Epoch > 0 && !own.State.Complete
-	n.trace("is promoted, lossy %v, forced %v: %v", l.lossy, n.forced, v.conf)
+	l.lossy = before.Epoch > 0 && !own.State.Complete
+	n.trace("is promoted, lossy %v, forced %v: %v", l.lossy, n.forced, now.Configuration)
 	c.began(l.reign, n.forced)
 	n.lead, l.m = l, mirror.NewMachine(l.conf)
 	l.schedule()
-	l.step(mirror.Event{Kind: mirror.EvCommitted, Conf: v.conf, Own: own})
+	l.step(mirror.Event{Kind: mirror.EvCommitted, Conf: now.Configuration, Own: own})
 }
 
-// kept is what this node wrote down of the members that are not in sync, if it was
-// primary before. The bitmaps of those that are in sync say nothing any more.
-func (l *lead) kept(before verdict, conf mirror.Configuration) (map[mirror.ReplicaID]*dirty.Map, error) {
+// kept is what this node wrote down of the members that are not in sync, if it led
+// before. The bitmaps of those that are in sync say nothing any more.
+func (l *lead) kept(led bool, conf mirror.Configuration) (map[mirror.ReplicaID]*dirty.Map, error) {
 	maps := map[mirror.ReplicaID]*dirty.Map{}
 	for i, id := range l.ids {
 		member := mirror.ReplicaID(i)
 		if member == l.n.id || id == (wire.ID{}) {
 			continue
 		}
-		if conf.InSync.Has(member) || before.conf.Primary != l.n.id {
+		if conf.InSync.Has(member) || !led {
 			if err := l.n.store.RemoveOutOfSync(id); err != nil {
 				return nil, err
 			}
@@ -138,38 +139,37 @@ func (l *lead) tick() {
 	}
 }
 
-// heartbeat renews the leases, of the replicas and of the configuration service.
+// heartbeat renews the leases: of the replicas, and the group's if this node is alone.
 func (l *lead) heartbeat() {
 	for _, p := range l.peers {
 		if p != nil && p.up {
 			p.end.send(p.p.AppendHeartbeat(nil, l.n.now()))
 		}
 	}
-	sent, granted := l.n.now(), false
-	l.n.ask(func(s *service) verdict {
-		granted = s.extend(l.n.id)
-		return verdict{}
-	}, func(verdict) {
-		if !l.over && granted {
+	if !l.m.Alone() {
+		return
+	}
+	sent := l.n.now()
+	l.n.renew(l.m.Configuration().Epoch, func() {
+		if !l.over {
 			l.step(mirror.Event{Kind: mirror.EvLease, Replica: l.n.id, SentAt: sent})
 		}
 	})
 }
 
-// look asks what is in force: another node may be primary.
-func (l *lead) look() {
-	l.n.askCommitted((*service).inForce, l.committed)
-}
+// look is for what this node knows to be in force: another may be primary.
+func (l *lead) look() { l.committed(l.n.known()) }
 
 // committed tells the machine what is in force, if it is new.
-func (l *lead) committed(v verdict) {
-	if l.over || v.conf.Epoch <= l.m.Configuration().Epoch {
+func (l *lead) committed(v *control.Volume) {
+	conf := recordOf(v).Configuration
+	if l.over || conf.Epoch <= l.m.Configuration().Epoch {
 		return
 	}
-	if v.conf.Primary == l.n.id {
-		err := l.n.store.Update(func(m *store.Meta) { m.Epoch = max(m.Epoch, v.conf.Epoch) })
+	if conf.Primary == l.n.id {
+		err := l.n.store.Update(func(m *store.Meta) { m.Epoch = max(m.Epoch, conf.Epoch) })
 		for id := range l.peers {
-			if member := mirror.ReplicaID(id); err == nil && member != l.n.id && v.conf.InSync.Has(member) {
+			if member := mirror.ReplicaID(id); err == nil && member != l.n.id && conf.InSync.Has(member) {
 				err = l.n.store.RemoveOutOfSync(l.ids[id])
 			}
 		}
@@ -178,8 +178,8 @@ func (l *lead) committed(v verdict) {
 			return
 		}
 	}
-	l.n.c.stats.Resyncs += (v.conf.InSync &^ l.m.Configuration().InSync).Len()
-	l.step(mirror.Event{Kind: mirror.EvCommitted, Conf: v.conf})
+	l.n.c.stats.Resyncs += (conf.InSync &^ l.m.Configuration().InSync).Len()
+	l.step(mirror.Event{Kind: mirror.EvCommitted, Conf: conf})
 }
 
 // step feeds the machine one event and does what follows from it.
@@ -240,7 +240,7 @@ func (l *lead) send(a mirror.Action) {
 
 func (l *lead) propose(conf mirror.Configuration) {
 	l.n.trace("proposes: %v", conf)
-	l.n.insist(proposal{id: l.n.c.unique(), conf: conf, ids: slices.Clone(l.ids)}, func(v verdict, _ bool) { l.committed(v) })
+	l.n.propose(conf, l.ids, func(v *control.Volume, _ bool) { l.committed(v) })
 }
 
 // locally does work for the store after a while, unless the reign ends before.

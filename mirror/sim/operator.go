@@ -16,7 +16,7 @@ const patience = 5 * time.Second
 // what is lost is lost.
 func (c *cluster) operate() {
 	c.after(500*time.Millisecond, c.operate)
-	conf := c.service.conf
+	conf := c.conf()
 	var lossy, stuck []*node
 	force := false
 	for _, n := range c.nodes {

@@ -17,7 +17,7 @@ const (
 	faultSlow                       // everything between two places takes longer
 	faultCorrupt                    // a byte changes on the way
 	faultFlap                       // connections between two places break again and again
-	faultCommit                     // the configuration service takes long over proposals
+	faultCommit                     // logs of the group take long
 	faultPause                      // a node does nothing
 	faultKill                       // its process ends
 	faultPower                      // it loses power
@@ -45,8 +45,11 @@ var weights = [faultKinds]int{
 	faultBlackout: 2, faultMidway: 9, faultStop: 4, faultStall: 6, faultFull: 4, faultSync: 4, faultDisk: 4,
 }
 
-// thePrimary is the node that is primary when the fault begins.
-const thePrimary place = -1
+// Places that are known when the fault begins.
+const (
+	thePrimary place = -1 // of the volume
+	theLeader  place = -2 // of the group
+)
 
 // ambush is what a fault waits for.
 type ambush int
@@ -55,6 +58,7 @@ const (
 	noAmbush   ambush = iota
 	ambushConf        // the next change of the configuration
 	ambushAck         // the first acknowledgement of a new primary
+	ambushLead        // the next leader of the group
 )
 
 // fault is one thing that goes wrong for a while.
@@ -67,8 +71,11 @@ type fault struct {
 
 func (f *fault) String() string {
 	who := fmt.Sprint("node ", int(f.a))
-	if f.a == thePrimary {
+	switch f.a {
+	case thePrimary:
 		who = "the primary"
+	case theLeader:
+		who = "the leader"
 	}
 	if f.kind <= faultFlap && f.kind != faultIsolate {
 		who += fmt.Sprint(", place ", int(f.b))
@@ -77,6 +84,8 @@ func (f *fault) String() string {
 	switch f.ambush {
 	case ambushConf:
 		when = "with the next change of the configuration after"
+	case ambushLead:
+		when = "when another leads the group, after"
 	case ambushAck:
 		when = "when a new primary first acknowledges, after"
 	}
@@ -113,14 +122,19 @@ func drawPlan(r *rand.Rand, span time.Duration, members int) (plan []fault) {
 
 func drawFault(r *rand.Rand, members int) fault {
 	f := fault{kind: drawKind(r), a: place(r.IntN(members))}
-	f.b = place((int(f.a) + 1 + r.IntN(members)) % (members + 1)) // another node, or the service
-	if r.IntN(3) == 0 {
+	f.b = place((int(f.a) + 1 + r.IntN(members)) % (members + 1)) // another node, or the witness
+	switch n := r.IntN(24); {
+	case n < 8:
 		f.a = thePrimary
+	case n < 12:
+		f.a = theLeader
+	case n < 14:
+		f.a = place(members) // the witness
 	}
 	if r.IntN(5) == 0 {
-		f.b = place(members) // the service
+		f.b = place(members)
 	}
-	if f.ambush = ambush(max(0, r.IntN(10)-7)); f.ambush != noAmbush && r.IntN(5) == 0 {
+	if f.ambush = ambush(max(0, r.IntN(12)-8)); f.ambush != noAmbush && r.IntN(5) == 0 {
 		f.kind = faultBlackout
 	}
 	f.lasts = time.Duration(float64(100*time.Millisecond) * float64(uint64(1)<<r.IntN(7)) * (1 + r.Float64()))

@@ -11,15 +11,13 @@ import (
 // mended by one that may.
 func TestRepair(t *testing.T) {
 	c := newCluster(3, nil)
-	for _, n := range c.nodes {
-		n.start()
-	}
+	c.startAll()
 	for _, k := range c.clients[:c.opt.clients] {
 		k.begin(c.opt.slots)
 	}
 	c.advance(20 * time.Second)
 	c.settle()
-	primary := c.service.conf.Primary
+	primary := c.conf().Primary
 	replica := (primary + 1) % mirror.ReplicaID(c.opt.members)
 	off, _, err := c.nodes[replica].store.Data(0)
 	if err != nil || len(c.wrong) > 0 {

@@ -65,6 +65,7 @@ const (
 	EvFinished                   // Replica is flushed, and marked as a full copy
 	EvRecheck                    // compare Copy with its range quiesced, and repair it if Copy.Repair
 	EvLease                      // Replica answered a heartbeat sent at SentAt; Self: the configuration service did
+	EvStop                       // the driver gives up, for the reason Err
 	EvTick                       // time passes; each replica may be sent Budget more bytes by resync
 )
 
@@ -281,6 +282,8 @@ func (m *Machine) Step(ev Event) []Action {
 		m.recheck(ev.Copy)
 	case EvLease:
 		m.leased(ev.Replica, ev.SentAt)
+	case EvStop:
+		m.stop(ev.Err)
 	case EvTick:
 		m.tick(ev.Budget)
 	default:
@@ -318,7 +321,20 @@ func (m *Machine) stop(err error) {
 // unusable. Their outcome is unknown.
 func (m *Machine) Abandon(give func(*Op)) {
 	var all []*Op // first, because an op that was given is not ours to look at
-	note := func(op *Op) { all = append(append(all, op), op.core.twins...) }
+	m.inFlight(func(op *Op) { all = append(all, op) })
+	if m.stopped == nil {
+		m.stopped = ErrClosed
+	}
+	m.window, m.active, m.parked, m.copies, m.unread = window{first: 1}, conflict{}, nil, nil, nil
+	each(all, give)
+}
+
+// inFlight calls f with every op that was submitted and not given back.
+func (m *Machine) inFlight(f func(*Op)) {
+	note := func(op *Op) {
+		f(op)
+		each(op.core.twins, f)
+	}
 	for seq := m.window.first; seq <= m.window.last(); seq++ {
 		if op := m.window.at(seq); op != nil {
 			note(op)
@@ -333,11 +349,6 @@ func (m *Machine) Abandon(give func(*Op)) {
 	for _, c := range m.copies {
 		each(c.held, note)
 	}
-	if m.stopped == nil {
-		m.stopped = ErrClosed
-	}
-	m.window, m.active, m.parked, m.copies, m.unread = window{first: 1}, conflict{}, nil, nil, nil
-	each(all, give)
 }
 
 func each(ops []*Op, f func(*Op)) {

@@ -51,6 +51,9 @@ type Config struct {
 	// Reign, if set, makes this copy the primary by the word of a configuration
 	// service that others ask too; Replicas, AcceptDataLoss and Forget do not count then.
 	Reign *Reign
+	// DiskTimeout, if set, ends the volume (ErrStalled) when its disk takes longer over
+	// something and another copy in sync can go on. It needs a Reign.
+	DiskTimeout time.Duration
 	// Preface, if set, is sent before all else on each connection to a replica.
 	Preface []byte
 	// Timeout is how long sent bytes may stay unacknowledged, a heartbeat or a
@@ -257,6 +260,7 @@ func (v *Volume) ticks() {
 			tick.Reset(tickInterval / time.Duration(slices))
 		}
 		v.tell(Event{Kind: EvTick, Now: now(), Budget: budget / int64(slices)})
+		v.watchDisk()
 	}
 }
 

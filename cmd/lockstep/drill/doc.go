@@ -32,8 +32,9 @@
 // Lost: a block that is below its floor, or damaged, in the read-back at the end of
 // a round, through any site.
 //
-// Two primaries: a read during the round that is below the floor. The two
-// acknowledging primaries of a split volume cannot hide from it: what one of them
+// Two primaries: a block of which a read during the round was below the floor, and
+// which was not lost, as nobody wrote it from then on. The two acknowledging
+// primaries of a split volume cannot hide from it: what one of them
 // acknowledged, the other does not have, and each reader asks its own site for what
 // the others wrote last. It is the moment as the volume's users can see it, and
 // needs no trust in what the nodes say of themselves. A split that no read fell into

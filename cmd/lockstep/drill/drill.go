@@ -40,7 +40,7 @@ type Result struct {
 	Kind         Kind
 	Lost         int64 // blocks
 	Differing    int64 // blocks
-	TwoPrimaries int64 // reads that showed it
+	TwoPrimaries int64 // blocks that a read showed it of
 	Stall        time.Duration
 	Stalls       map[string]time.Duration // by site
 }
@@ -88,7 +88,6 @@ const before = 100 * time.Millisecond
 func (d *Drill) Round(ctx context.Context, kind Kind) (Result, error) {
 	r := Result{Kind: kind, Stalls: map[string]time.Duration{}}
 	for _, s := range d.sites {
-		s.stale.Store(0)
 		s.resume()
 	}
 	broken := d.breakAndMend(ctx, kind)
@@ -100,13 +99,18 @@ func (d *Drill) Round(ctx context.Context, kind Kind) (Result, error) {
 	defer cancel()
 	for _, s := range d.sites {
 		broken = errors.Join(broken, s.pause(bounded))
-		r.TwoPrimaries += s.stale.Load()
 	}
 	if broken != nil {
 		return r, fmt.Errorf("round of kind %s: %w", kind, broken)
 	}
-	var err error
-	if r.Lost, err = d.readBack(bounded); err == nil {
+	bad, err := d.readBack(bounded)
+	r.Lost = int64(len(bad))
+	for _, block := range d.model.suspects() {
+		if _, lost := bad[block]; !lost {
+			r.TwoPrimaries++
+		}
+	}
+	if err == nil {
 		r.Differing, err = d.cluster.Compare(bounded)
 	}
 	if err != nil {
@@ -151,21 +155,22 @@ func (d *Drill) breakAndMend(ctx context.Context, kind Kind) error {
 	return nil
 }
 
-// readBack reads at all sites at once and counts each bad block once.
-func (d *Drill) readBack(ctx context.Context) (int64, error) {
-	bad := make([]map[int64][]byte, len(d.sites))
+// readBack reads at all sites at once and returns the blocks that are bad at any,
+// with what they hold.
+func (d *Drill) readBack(ctx context.Context) (map[int64][]byte, error) {
+	found := make([]map[int64][]byte, len(d.sites))
 	errs := make([]error, len(d.sites))
 	var reading sync.WaitGroup
 	for i, s := range d.sites {
-		reading.Go(func() { bad[i], errs[i] = s.readBack(ctx) })
+		reading.Go(func() { found[i], errs[i] = s.readBack(ctx) })
 	}
 	reading.Wait()
-	all := map[int64][]byte{}
-	for _, some := range bad {
-		maps.Copy(all, some)
+	bad := map[int64][]byte{}
+	for _, some := range found {
+		maps.Copy(bad, some)
 	}
-	for block, holds := range all {
+	for block, holds := range bad {
 		d.model.forgive(block, holds)
 	}
-	return int64(len(all)), errors.Join(errs...)
+	return bad, errors.Join(errs...)
 }

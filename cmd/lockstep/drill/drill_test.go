@@ -75,9 +75,9 @@ func TestBrokenPromisesAreFound(t *testing.T) {
 		breakIt func(*fake)
 		want    func(Result) bool
 	}{
-		"stale reads":  {func(f *fake) { f.stale = true }, func(r Result) bool { return r.TwoPrimaries > 0 && r.Lost == 0 }},
-		"lost writes":  {func(f *fake) { f.forgets = true }, func(r Result) bool { return r.Lost > 0 }},
-		"damage":       {func(f *fake) { f.damages = true }, func(r Result) bool { return r.Lost > 0 || r.TwoPrimaries > 0 }},
+		"stale reads":   {func(f *fake) { f.stale = true }, func(r Result) bool { return r.TwoPrimaries > 0 && r.Lost == 0 }},
+		"lost writes":   {func(f *fake) { f.forgets = true }, func(r Result) bool { return r.Lost > 0 }},
+		"damage":        {func(f *fake) { f.damages = true }, func(r Result) bool { return r.Lost == 1 && r.TwoPrimaries == 0 }},
 		"unlike copies": {func(f *fake) { f.differs = 3 }, func(r Result) bool { return r.Differing == 3 }},
 	} {
 		t.Run(name, func(t *testing.T) {

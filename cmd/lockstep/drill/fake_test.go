@@ -22,7 +22,7 @@ type fake struct {
 	resets  bool          // connections break at a fault
 	stale   bool          // site b reads what was, during a fault
 	forgets bool          // what was acknowledged during the first half of a fault is lost
-	damages bool          // a block of nobody's appears at a fault
+	damages bool          // a bit is wrong in what a read of many blocks returns
 	differs int64
 	stuck   bool // it never settles
 
@@ -31,7 +31,7 @@ type fake struct {
 }
 
 func newFake() *fake {
-	return &fake{data: make([]byte, 64*BlockSize), latency: time.Millisecond, open: map[*fakeDevice]bool{}}
+	return &fake{data: make([]byte, 512*BlockSize), latency: time.Millisecond, open: map[*fakeDevice]bool{}}
 }
 
 func (f *fake) Sites() []string { return []string{"a", "b"} }
@@ -49,9 +49,6 @@ func (f *fake) Break(_ context.Context, kind Kind) (func(context.Context) error,
 	f.kinds = append(f.kinds, kind)
 	f.old = append([]byte(nil), f.data...)
 	f.lifted, f.down = make(chan struct{}), map[string]bool{"a": true, "b": f.outage > 0}
-	if f.damages {
-		f.data[40] ^= 1
-	}
 	resets := f.resets
 	f.mu.Unlock()
 	if resets {
@@ -133,7 +130,11 @@ func (d *fakeDevice) ReadAt(p []byte, off int64) (int, error) {
 	if d.f.stale && d.f.old != nil && d.site == "b" {
 		return copy(p, d.f.old[off:]), nil
 	}
-	return copy(p, d.f.data[off:]), nil
+	n := copy(p, d.f.data[off:])
+	if d.f.damages && off == 0 && n > BlockSize {
+		p[40] ^= 1
+	}
+	return n, nil
 }
 
 func (d *fakeDevice) WriteAt(p []byte, off int64) (int, error) {

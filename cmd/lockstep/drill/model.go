@@ -13,7 +13,10 @@ type model struct {
 	newest  []atomic.Int64 // by writer: the block acknowledged last, -1 at first
 }
 
-type expected struct{ floor, submitted atomic.Uint64 }
+type expected struct {
+	floor, submitted atomic.Uint64
+	suspect          atomic.Bool // a read was wrong: it is left as it is until the read-back
+}
 
 // newModel is of a volume that holds only zeroes.
 func newModel(writers int, size int64) *model {
@@ -71,6 +74,16 @@ func (m *model) check(block int64, floor uint64, p []byte) *violation {
 	}
 	e.raise(low)
 	return nil
+}
+
+// suspects are the blocks that were read wrong since the last call.
+func (m *model) suspects() (blocks []int64) {
+	for i := range m.blocks {
+		if m.blocks[i].suspect.Swap(false) {
+			blocks = append(blocks, int64(i))
+		}
+	}
+	return blocks
 }
 
 // forgive takes what a block holds now for what it has to hold, so that one loss is

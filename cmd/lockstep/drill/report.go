@@ -14,7 +14,7 @@ type Row struct {
 	Rounds       int     `json:"rounds"`
 	Lost         int64   `json:"lost"`          // blocks whose acknowledged write is gone
 	Differing    int64   `json:"differing"`     // blocks that are not the same in all copies
-	TwoPrimaries int64   `json:"two_primaries"` // reads that showed two primaries
+	TwoPrimaries int64   `json:"two_primaries"` // blocks of which a read showed two primaries
 	StallP50     float64 `json:"stall_ms_p50"`
 	StallP99     float64 `json:"stall_ms_p99"` // nearest rank: the longest, of fewer than 100 rounds
 	StallMax     float64 `json:"stall_ms_max"`

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -22,7 +21,6 @@ type site struct {
 	think       time.Duration // between two requests of one worker
 	gate        *semaphore.Weighted
 	stall       stall
-	stale       atomic.Int64
 
 	running sync.WaitGroup
 }
@@ -93,6 +91,9 @@ func (s *site) writeOne(i int) func(context.Context) {
 			return
 		}
 		block := rand.Int64N(mine)*step + int64(i*s.model.writers+s.writer)
+		if s.model.blocks[block].suspect.Load() {
+			return
+		}
 		generation := s.model.submit(block)
 		stamp(buf, s.writer, block, generation)
 		if _, err := dev.WriteAt(buf, block*BlockSize); err != nil {
@@ -122,8 +123,8 @@ func (s *site) readOne() func(context.Context) {
 			return
 		}
 		if v := s.model.check(block, floor, buf); v != nil {
-			s.stale.Add(1)
-			s.report(fmt.Sprintf("two primaries: read at site %s: %v", s.name, v))
+			s.model.blocks[block].suspect.Store(true)
+			s.report(fmt.Sprintf("wrong read at site %s: %v", s.name, v))
 		}
 	}
 }
@@ -145,7 +146,7 @@ func (s *site) readBack(ctx context.Context) (map[int64][]byte, error) {
 			p := part[i*BlockSize:][:BlockSize]
 			if v := s.model.check(block, s.model.floor(block), p); v != nil {
 				bad[block] = append([]byte(nil), p...)
-				s.report(fmt.Sprintf("lost: read back at site %s: %v", s.name, v))
+				s.report(fmt.Sprintf("lost, as read back at site %s: %v", s.name, v))
 			}
 		}
 	}

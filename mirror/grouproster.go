@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"lockstep/mirror/dirty"
+	"lockstep/mirror/internal/sabotage"
 	"lockstep/mirror/store"
 	"lockstep/mirror/wire"
 )
@@ -62,7 +63,7 @@ func (r *groupRoster) outOfSync() (map[ReplicaID]*dirty.Map, error) {
 		if member == r.reign.Self || id == (wire.ID{}) || r.record.InSync.Has(member) {
 			continue
 		}
-		if r.reign.Before.Primary != r.reign.Self {
+		if !r.reign.Led && !sabotage.On("kept") {
 			if err := r.store.RemoveOutOfSync(id); err != nil {
 				return nil, err
 			}

@@ -23,6 +23,9 @@ type Reign struct {
 	Addrs   []string // of the members' nodes, HOST:PORT; empty for numbers that nobody has
 	Record  Record
 	Before  Record // the one that Record replaced
+	// Led says that this node was the primary under Before: what it wrote down then of
+	// who was not in sync still holds. Else it must have been forgotten (see [Forget]).
+	Led     bool
 	State   ReplicaState
 	Origins Origins
 	// Lease is MachineConfig's.

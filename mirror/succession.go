@@ -25,7 +25,7 @@ type Record struct {
 // may and should. Before it proposes that it must [Follower.Fence] that epoch.
 //
 //	r                                        this copy               claims
-//	a new volume, this is its first primary  any                     at once
+//	a new volume, this is its first primary  any                     at once, alone in sync
 //	the primary handed over to this one      whole                   at once: it had stopped before
 //	this was the primary                     lost power              at once, to wait for the others in sync:
 //	                                                                 in vain if one of them is whole
@@ -43,7 +43,7 @@ func (f *Follower) Claim(r Record, self ReplicaID, grace, now time.Duration) (ne
 	case r.Epoch == 0 && !mine:
 		return Configuration{}, false
 	case r.Epoch == 0:
-		return again, true
+		return Configuration{Epoch: 1, Primary: self, InSync: SetOf(self)}, true // the others' disks are empty
 	case r.Epoch < f.id.Epoch: // there is a newer one, which this node has not heard of
 		return Configuration{}, false
 	case mine && f.id.Lossy:

@@ -6,12 +6,14 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"lockstep/mirror/internal/sabotage"
 )
 
 // Apply is the group's state machine: the state after c, and what c came to. It is
 // pure, so that every node, and a simulator, comes to the same. s is not changed.
 func (s *State) Apply(c Command) (*State, Result) {
-	if last, known := s.clients[c.Client]; known && c.Seq <= last.Seq {
+	if last, known := s.clients[c.Client]; known && c.Seq <= last.Seq && !sabotage.On("again") {
 		if c.Seq == last.Seq {
 			return s, last.Result
 		}
@@ -73,8 +75,10 @@ func (t transition) apply() Result {
 		return Result{Won: true, Volume: v}
 	case kindAttach:
 		return t.attach(v.clone())
+	case kindForgot:
+		return t.forgot(v.clone())
 	}
-	if t.c.Epoch != 0 && t.c.Epoch != v.Epoch+1 {
+	if t.c.Epoch != 0 && t.c.Epoch != v.Epoch+1 && !sabotage.On("stale") {
 		return Result{Volume: v}
 	}
 	next := v.clone()
@@ -158,6 +162,17 @@ func (t transition) attach(v *Volume) Result {
 	v.Clients[t.c.Of]++
 	t.Volumes[v.Name] = v
 	return Result{Won: true, Volume: v, Generation: v.Clients[t.c.Of]}
+}
+
+// forgot begins an incarnation, within the epoch.
+func (t transition) forgot(v *Volume) Result {
+	if t.c.Epoch != v.Epoch {
+		return Result{Volume: v}
+	}
+	v.Incarnation++
+	t.Volumes[v.Name] = v
+	t.event(fmt.Sprintf("incarnation %d: acknowledged writes may be lost", v.Incarnation))
+	return Result{Won: true, Volume: v}
 }
 
 // propose applies a node's proposal. Data is safe because who was not the primary

@@ -50,6 +50,7 @@ const (
 	kindReplace  Kind = "replace-replica"
 	kindForce    Kind = "force"
 	kindAttach   Kind = "attach"
+	kindForgot   Kind = "forgot"
 	kindFound    Kind = "found"
 	kindNode     Kind = "node"
 	kindNodeGone Kind = "remove-node"
@@ -135,6 +136,12 @@ func Promote(name string) Command { return Command{Kind: kindVoter, Node: name} 
 
 // Demote makes a voter a node without a vote.
 func Demote(name string) Command { return Command{Kind: kindNonvoter, Node: name} }
+
+// NewIncarnation says that acknowledged writes may be gone, although nobody chose
+// that: every copy in sync of volume's epoch lost power. Its clients must hear of it.
+func NewIncarnation(volume string, epoch uint64) Command {
+	return Command{Kind: kindForgot, Volume: volume, Epoch: epoch}
+}
 
 // found names the nodes that the group began with, once.
 func found(nodes map[string]Node) Command { return Command{Kind: kindFound, Nodes: nodes} }

@@ -1,0 +1,283 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"lockstep/mirror"
+	"lockstep/mirror/control"
+	"lockstep/mirror/forward"
+	"lockstep/mirror/store"
+	"lockstep/mirror/wire"
+)
+
+// lead is what a node has while it is a volume's primary.
+type lead struct {
+	volume  *mirror.Volume
+	server  *forward.Server // of other nodes' clients; nil while it may not be used
+	service *service
+	addrs   []string // of the members' nodes
+	size    int64
+}
+
+// Grace is how long a replica waits after its last promise before it claims the volume:
+// longer than a lease by more than clocks can drift apart meanwhile.
+func Grace(lease time.Duration) time.Duration { return lease * 3 / 2 }
+
+// proposeTimeout bounds a claim: then the record tells what came of it.
+const proposeTimeout = 5 * time.Second
+
+// obey takes an operator's word, given with the acceptance of loss, that this copy
+// is the volume.
+func (s *Seat) obey(v *control.Volume, slot mirror.ReplicaID) error {
+	if !v.Forced || slotOf(v, v.Primary) != slot || s.store.Meta().Complete {
+		return nil
+	}
+	s.log.Warn("data loss is accepted: what this copy lacks is gone", "why", s.store.Meta().Why)
+	s.replica.Retire()
+	err := s.store.Update(func(m *store.Meta) {
+		m.Volume, m.Complete, m.Lossy, m.Why = wire.ID(v.ID), true, false, ""
+	})
+	s.follow()
+	return err
+}
+
+// claim makes this node the primary if it is its turn, and the group agrees.
+func (s *Seat) claim(ctx context.Context, v *control.Volume, slot mirror.ReplicaID) error {
+	rec := recordOf(v)
+	if time.Now().Before(s.rest) || rec.Primary != slot && v.Policy.Failover == "manual" {
+		return nil
+	}
+	next, ok := s.replica.Claim(rec, slot, Grace(s.h.conf.Lease))
+	if !ok {
+		return nil
+	}
+	return s.take(ctx, v, slot, next, rec.Primary == slot && rec.By == slot, why(rec, slot))
+}
+
+// why a claim is made, for people.
+func why(rec mirror.Record, self mirror.ReplicaID) string {
+	switch {
+	case rec.Epoch == 0:
+		return "the volume is new"
+	case rec.Primary != self:
+		return "nothing was heard of the primary"
+	case rec.By == self:
+		return "the primary came back"
+	case rec.By == mirror.NoReplica:
+		return "an operator asked for it"
+	}
+	return "the primary handed over"
+}
+
+// take proposes next, which this copy may claim, and leads if it wins. led says that
+// this node led under v.
+func (s *Seat) take(ctx context.Context, v *control.Volume, slot mirror.ReplicaID, next mirror.Configuration, led bool, why string) error {
+	before := recordOf(v)
+	if !led {
+		if err := mirror.Forget(s.store, before); err != nil {
+			return fmt.Errorf("claim the volume: %w", err)
+		}
+	}
+	rec := mirror.Record{Configuration: next, By: slot, Stores: before.Stores}
+	rec.Stores[slot] = s.store.Meta().Replica
+	service := s.service(v)
+	ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
+	defer cancel()
+	in, won, err := service.propose(ctx, rec, why)
+	if err != nil {
+		return fmt.Errorf("claim the volume: %w", err)
+	}
+	s.tell(in)
+	if !won || recordOf(in).Epoch != next.Epoch {
+		return nil
+	}
+	return s.promote(v, in, slot, service, led)
+}
+
+func (s *Seat) service(v *control.Volume) *service {
+	service := &service{group: s.h.conf.Group, volume: s.name, node: s.h.conf.Name}
+	for _, r := range v.Replicas {
+		service.nodes = append(service.nodes, r.Node)
+	}
+	return service
+}
+
+// addrs are the addresses of a volume's members, by their numbers.
+func (s *Seat) addrs(v *control.Volume) (addrs []string) {
+	nodes := s.h.conf.Group.State().Nodes
+	for _, r := range v.Replicas {
+		addrs = append(addrs, nodes[r.Node].Addr)
+	}
+	return addrs
+}
+
+// promote begins to lead under in, which replaced before.
+func (s *Seat) promote(before, in *control.Volume, slot mirror.ReplicaID, service *service, led bool) error {
+	state, origins := s.replica.Retire()
+	if before.Epoch == 0 { // nothing was ever written: this copy has all of that
+		state.Complete = true
+		if err := s.store.Update(func(m *store.Meta) { m.Volume, m.Complete = wire.ID(in.ID), true }); err != nil {
+			s.follow()
+			return fmt.Errorf("begin the volume: %w", err)
+		}
+	}
+	l := &lead{service: service, addrs: s.addrs(in), size: in.Size}
+	conf := s.conf(in)
+	conf.Reign = &mirror.Reign{
+		Service: service, Self: slot, Addrs: l.addrs,
+		Record: recordOf(in), Before: recordOf(before), Led: led, State: state, Origins: origins, Lease: s.h.conf.Lease,
+	}
+	volume, err := mirror.Open(conf)
+	if err != nil {
+		s.follow()
+		return fmt.Errorf("lead the volume: %w", err)
+	}
+	l.volume = volume
+	s.become(Leading, nil, l)
+	if state.Complete {
+		s.admit(l, in)
+	}
+	return nil
+}
+
+// admit lets clients use what is led.
+func (s *Seat) admit(l *lead, v *control.Volume) {
+	server := forward.NewServer(forward.ServerConfig{
+		Size: v.Size, Incarnation: v.Incarnation, Log: s.log,
+		Generation: s.generation, Superseded: s.routes.supersede,
+	})
+	s.mu.Lock()
+	l.server = server
+	s.mu.Unlock()
+	s.become(Leading, nil, l)
+}
+
+// park holds back what clients ask for: those of this node wait, those of others come
+// again. What is in flight goes on.
+func (s *Seat) park(l *lead) {
+	s.mu.Lock()
+	server := l.server
+	l.server = nil
+	s.mu.Unlock()
+	s.routes.set(forward.Route{}, s.Record().Incarnation)
+	if server != nil {
+		server.Close()
+	}
+}
+
+// generation is the newest of a named client, as far as this node knows.
+func (s *Seat) generation(client string) uint64 {
+	if v := s.Record(); v != nil {
+		return v.Clients[client]
+	}
+	return 0
+}
+
+// conf is how a volume is led here.
+func (s *Seat) conf(v *control.Volume) mirror.Config {
+	lease := s.h.conf.Lease
+	conf := mirror.Config{
+		Volume: s.name, Store: s.store, Durable: v.Policy.Ack == "durable",
+		Continue: v.Policy.OnLoss != "suspend", LossTimeout: lease / 3, Beat: lease / 4, Silence: lease,
+		Resync: s.h.conf.Resync, Complete: forward.Dispatch, Preface: s.h.conf.Preface(s.name),
+		Timeout: time.Second, DiskTimeout: s.h.conf.DiskTimeout, Congestion: s.h.conf.Congestion, Log: s.log,
+	}
+	if s.h.conf.Volume != nil {
+		s.h.conf.Volume(&conf)
+	}
+	return conf
+}
+
+// reign sees to a volume that is led.
+func (s *Seat) reign(ctx context.Context, v *control.Volume, slot mirror.ReplicaID) error {
+	l := s.leading()
+	rec := recordOf(v)
+	l.volume.Committed(rec)
+	select {
+	case <-l.volume.Ended():
+		s.deposed(l)
+		return nil
+	default:
+	}
+	if rec.Primary != slot {
+		return nil // the volume ends at once
+	}
+	if !slices.Equal(l.addrs, s.addrs(v)) || l.size != v.Size {
+		return s.again(ctx, v, slot)
+	}
+	if l.server == nil {
+		return s.begin(ctx, v, l)
+	}
+	return nil
+}
+
+// begin opens a volume to clients whose primary lost power: what is lost is known to
+// be lost only when the copies in sync agree, and those who used it must hear of it.
+func (s *Seat) begin(ctx context.Context, v *control.Volume, l *lead) error {
+	if !l.volume.Status().Serving {
+		return nil
+	}
+	c := control.NewIncarnation(s.name, v.Epoch)
+	c.Why = "every copy in sync lost power: what was not flushed may be lost"
+	ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
+	defer cancel()
+	r, err := s.h.conf.Group.Do(ctx, c)
+	if err != nil || r.Volume == nil || !r.Won {
+		return err
+	}
+	s.admit(l, r.Volume)
+	s.tell(r.Volume)
+	return nil
+}
+
+// deposed ends what was led, after it ended by itself.
+func (s *Seat) deposed(l *lead) {
+	cause := l.volume.Cause()
+	s.log.Warn("this node leads no more", "why", cause)
+	if errors.Is(cause, mirror.ErrStalled) {
+		s.giveUp(l)
+	}
+	if errors.Is(cause, mirror.ErrBetterCopy) { // whoever has it needs the time
+		s.rest = time.Now().Add(4 * Grace(s.h.conf.Lease))
+	}
+	s.stepDown(l, false)
+}
+
+// giveUp names another primary after the disk of this one began to hang, and lets
+// clients go there with what the disk still has.
+func (s *Seat) giveUp(l *lead) {
+	to := l.volume.Successor()
+	if to == mirror.NoReplica {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), proposeTimeout)
+	defer cancel()
+	in, err := l.volume.HandOver(ctx, to, false)
+	if err != nil || in.Primary != to {
+		s.complain(fmt.Errorf("give the volume up, since its disk hangs: %w", errors.Join(err, errors.New("another change came first"))))
+		return
+	}
+	s.park(l)
+	l.volume.Disown()
+}
+
+// stepDown stops what was led. Ops come back as the last local I/O ends, and go to
+// whoever leads then. agreed says that every write was complete.
+func (s *Seat) stepDown(l *lead, agreed bool) {
+	s.agreed = agreed
+	s.park(l)
+	s.become(Stopping, nil, nil)
+	if v := s.Record(); v != nil {
+		s.routes.set(s.route(v), v.Incarnation)
+	}
+	stopped := make(chan struct{})
+	s.stopped = stopped
+	go func() {
+		defer close(stopped)
+		l.volume.Close()
+	}()
+}

@@ -1,0 +1,313 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"lockstep/mirror"
+	"lockstep/mirror/control"
+	"lockstep/mirror/store"
+)
+
+// Role is what a node is to a volume; the package's page draws how they follow.
+type Role string
+
+// The roles of a node.
+const (
+	Bystander Role = "bystander"
+	Following Role = "following"
+	Leading   Role = "leading"
+	Stopping  Role = "stopping"
+)
+
+// Seat is a node's part in one volume. Its methods may be called concurrently; one
+// goroutine, which runs run, changes its role.
+type Seat struct {
+	h    *Host
+	name string
+	id   control.ID
+	log  *slog.Logger
+
+	wake  chan struct{} // capacity 1: there is a newer record
+	asked chan errand
+
+	// Of the goroutine.
+	rest    time.Time     // no claim before that: the last promotion came to nothing
+	stopped chan struct{} // closed when what was led has stopped
+	agreed  bool          // it gave up in good order
+	said    string        // the last error that was logged
+
+	routes routes
+
+	mu      sync.Mutex
+	record  *control.Volume // nil: deleted
+	role    Role
+	store   *store.Store    // nil for a bystander
+	replica *mirror.Replica // following
+	lead    *lead           // leading
+	changed chan struct{}   // closed and replaced when the role changes
+}
+
+// errand is what somebody else wants the seat's goroutine to do.
+type errand struct {
+	do   func(context.Context) error
+	done chan error
+}
+
+// tickInterval is how often a replica is asked whether it may claim the volume.
+const tickInterval = 20 * time.Millisecond
+
+func newSeat(h *Host, v *control.Volume) *Seat {
+	return &Seat{
+		h: h, name: v.Name, id: v.ID, log: h.conf.Log.With("volume", v.Name), role: Bystander,
+		wake: make(chan struct{}, 1), asked: make(chan errand), changed: make(chan struct{}),
+	}
+}
+
+// tell hands over the newest record; nil says that the volume was deleted.
+func (s *Seat) tell(v *control.Volume) {
+	s.mu.Lock()
+	same := s.record != nil && v != nil && (s.record.Equal(v) || v.Epoch < s.record.Epoch) // this node's state may lag behind what it proposed
+	if !same {
+		s.record = v
+	}
+	s.mu.Unlock()
+	if !same {
+		s.poke()
+	}
+}
+
+func (s *Seat) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run is the seat's goroutine.
+func (s *Seat) run(ctx context.Context) {
+	tick := time.NewTicker(tickInterval)
+	defer tick.Stop()
+	for {
+		if s.turn(ctx) {
+			s.end(context.WithoutCancel(ctx))
+			return
+		}
+		var ended <-chan struct{}
+		if l := s.leading(); l != nil {
+			ended = l.volume.Ended()
+		}
+		select {
+		case <-ctx.Done():
+			s.leave(context.WithoutCancel(ctx))
+			return
+		case <-s.wake:
+		case <-ended:
+		case <-s.stopped:
+			s.stopped = nil
+			s.follow()
+		case e := <-s.asked:
+			e.done <- e.do(ctx)
+		case <-tick.C:
+		}
+	}
+}
+
+// turn does what the record and the role ask for; it says whether the volume is gone.
+func (s *Seat) turn(ctx context.Context) (gone bool) {
+	v := s.Record()
+	if v == nil {
+		return true
+	}
+	if err := s.play(ctx, v); err != nil && ctx.Err() == nil {
+		s.complain(err)
+	}
+	s.routes.set(s.route(v), v.Incarnation)
+	return false
+}
+
+// complain logs an error, unless it was the last thing said: turns come often.
+func (s *Seat) complain(err error) {
+	if text := err.Error(); text != s.said {
+		s.said = text
+		s.log.Error("volume", "err", err)
+	}
+}
+
+func (s *Seat) play(ctx context.Context, v *control.Volume) error {
+	slot := slotOf(v, s.h.conf.Name)
+	switch role := s.Role(); {
+	case role == Stopping:
+		return nil
+	case role == Leading:
+		return s.reign(ctx, v, slot)
+	case slot == mirror.NoReplica && role == Following:
+		return s.abandon(v)
+	case slot == mirror.NoReplica:
+		return nil
+	case role == Bystander:
+		return s.open(v)
+	}
+	if err := s.obey(v, slot); err != nil {
+		return err
+	}
+	return s.claim(ctx, v, slot)
+}
+
+// open opens this node's replica, a new one if there is none.
+func (s *Seat) open(v *control.Volume) error {
+	dir := s.h.dirOf(v)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("open the replica: %w", err)
+	}
+	st, err := s.h.conf.Open(store.Options{Path: filepath.Join(dir, "data"), Size: v.Size, Direct: s.h.conf.Direct})
+	if err != nil {
+		return fmt.Errorf("open the replica: %w", err)
+	}
+	for _, w := range st.Warnings() {
+		s.log.Warn("store", "warning", w)
+	}
+	s.mu.Lock()
+	s.store = st
+	s.mu.Unlock()
+	s.follow()
+	return nil
+}
+
+// follow begins to take what a primary sends.
+func (s *Seat) follow() {
+	r := mirror.NewReplica(mirror.ReplicaConfig{
+		Store: s.store, Group: true, Agreed: s.agreed, SyncTimeout: s.h.conf.SyncTimeout, Log: s.log,
+	})
+	s.agreed = false
+	s.become(Following, r, nil)
+}
+
+func (s *Seat) become(role Role, r *mirror.Replica, l *lead) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.role != role {
+		s.log.Info("role", "is", role, "was", s.role)
+	}
+	s.role, s.replica, s.lead = role, r, l
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// abandon gives up a replica that was taken from this node. Its files stay: nobody
+// but a person can know that they are not needed.
+func (s *Seat) abandon(v *control.Volume) error {
+	s.replica.Retire()
+	err := s.store.CloseClean()
+	s.mu.Lock()
+	s.store = nil
+	s.mu.Unlock()
+	s.become(Bystander, nil, nil)
+	dir := s.h.dirOf(v)
+	old := fmt.Sprintf("%s.removed-%d", dir, time.Now().Unix())
+	s.log.Warn("this node's replica was removed; its files can be deleted", "files", old)
+	return errors.Join(err, os.Rename(dir, old))
+}
+
+// leave ends the seat when the node stops: somebody else goes on with what it leads.
+func (s *Seat) leave(ctx context.Context) {
+	if s.leading() != nil {
+		if err := s.handOverToAny(ctx); err != nil {
+			s.log.Warn("not handed over before the stop", "err", err)
+		}
+	}
+	s.end(ctx)
+}
+
+// end closes everything.
+func (s *Seat) end(ctx context.Context) {
+	s.routes.close()
+	if l := s.leading(); l != nil {
+		s.stepDown(l, false)
+	}
+	if s.stopped != nil {
+		<-s.stopped
+	}
+	s.mu.Lock()
+	st, r := s.store, s.replica
+	deleted := s.record == nil
+	s.mu.Unlock()
+	s.become(Bystander, nil, nil)
+	if st == nil {
+		return
+	}
+	if r != nil {
+		r.Retire()
+	}
+	if err := st.CloseClean(); err != nil {
+		s.log.Error("close the replica", "err", err)
+	}
+	if deleted {
+		s.remove(st)
+	}
+	_ = ctx
+}
+
+// remove deletes the files of a volume that was deleted.
+func (s *Seat) remove(st *store.Store) {
+	if err := os.RemoveAll(filepath.Dir(st.Path())); err != nil {
+		s.log.Error("remove the replica of a deleted volume", "err", err)
+	}
+}
+
+// Name is the volume's.
+func (s *Seat) Name() string { return s.name }
+
+// Record is the volume's, as far as this node knows; nil if it was deleted.
+func (s *Seat) Record() *control.Volume {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.record
+}
+
+// Role is this node's, now.
+func (s *Seat) Role() Role {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.role
+}
+
+func (s *Seat) leading() *lead {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lead
+}
+
+// await waits until the seat is in a role that ok accepts.
+func (s *Seat) await(ctx context.Context, ok func() bool) error {
+	for {
+		s.mu.Lock()
+		done, changed := ok(), s.changed
+		s.mu.Unlock()
+		if done {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// do has the seat's goroutine do something, and returns what came of it.
+func (s *Seat) do(ctx context.Context, do func(context.Context) error) error {
+	e := errand{do: func(context.Context) error { return do(ctx) }, done: make(chan error, 1)}
+	select {
+	case s.asked <- e:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return <-e.done
+}

@@ -101,7 +101,7 @@ func Open(conf Config) (*Control, error) {
 	if c.id, c.mu.founders, err = c.stores.identity(); err != nil {
 		return nil, errors.Join(err, c.stores.close())
 	}
-	c.trans = newTransport(conf, c.stores.guard, c.address)
+	c.trans = c.newTransport()
 	c.start(c.begin)
 	return c, nil
 }

@@ -9,9 +9,9 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// Preference for a witness as the leader.
+// Where the lead should be.
 const (
-	nearby       = 25 * time.Millisecond // a witness that answers so soon is to lead
+	nearby       = 25 * time.Millisecond // round trip to who may get it
 	betweenMoves = 5 * time.Second
 )
 
@@ -20,8 +20,8 @@ const (
 const maxLag = 64
 
 // lead does, while this node leads, what the group needs of its leader: raft's
-// configuration follows the state, one change after the other, and a witness that is
-// near gets the lead, so that the loss of a site with data needs no election.
+// configuration follows the state, one change after the other, and the lead goes where
+// its loss hurts least.
 func (c *Control) lead(r *raft.Raft) {
 	for {
 		changed := c.Changed()
@@ -29,7 +29,7 @@ func (c *Control) lead(r *raft.Raft) {
 			if err := c.align(r); err != nil {
 				c.conf.Log.Debug("cannot change the group's members now", "err", err)
 			}
-			c.preferWitness(r)
+			c.moveLead(r)
 		}
 		if !c.wait(c.ctx, c.conf.Heartbeat, changed) {
 			return
@@ -181,12 +181,11 @@ func (c *Control) mayChangeNodes(r *raft.Raft, cmd Command) error {
 	return nil
 }
 
-// preferWitness hands the lead to a witness that is near and has everything.
-func (c *Control) preferWitness(r *raft.Raft) {
+// moveLead hands the lead to the node whose loss would hurt least: best is a witness,
+// else one where few volumes have their primary, so that no failover of a volume waits
+// for an election of the group as well. Only who is near and has everything is asked.
+func (c *Control) moveLead(r *raft.Raft) {
 	s := c.State()
-	if s.Nodes[c.conf.Name].Witness {
-		return
-	}
 	c.reign.mu.Lock()
 	early := time.Since(c.reign.since) < betweenMoves || time.Since(c.reign.moved) < betweenMoves
 	c.reign.mu.Unlock()
@@ -194,16 +193,33 @@ func (c *Control) preferWitness(r *raft.Raft) {
 		return
 	}
 	ready := c.caughtUp(r)
-	for _, name := range slices.Sorted(maps.Keys(s.Nodes)) {
-		n, last := s.Nodes[name], c.trans.contact(name)
-		if !n.Witness || !n.Voter || last.rtt == 0 || last.rtt > nearby || !ready(name) {
-			continue
+	best, hurt := c.conf.Name, s.hurt(c.conf.Name)
+	for _, name := range s.voters() {
+		last := c.trans.contact(name)
+		if last.rtt > 0 && last.rtt <= nearby && ready(name) && s.hurt(name) < hurt {
+			best, hurt = name, s.hurt(name)
 		}
-		c.reign.mu.Lock()
-		c.reign.moved = time.Now()
-		c.reign.mu.Unlock()
-		err := r.LeadershipTransferToServer(raft.ServerID(name), raft.ServerAddress(n.Addr)).Error()
-		c.conf.Log.Info("offers the lead to the witness", "witness", name, "rtt", last.rtt, "err", err)
+	}
+	if best == c.conf.Name {
 		return
 	}
+	c.reign.mu.Lock()
+	c.reign.moved = time.Now()
+	c.reign.mu.Unlock()
+	err := r.LeadershipTransferToServer(raft.ServerID(best), raft.ServerAddress(s.Nodes[best].Addr)).Error()
+	c.conf.Log.Info("hands the lead over", "to", best, "err", err)
+}
+
+// hurt counts what fails over when a node is lost; a witness comes before all others.
+func (s *State) hurt(name string) int {
+	if s.Nodes[name].Witness {
+		return -1
+	}
+	primaries := 0
+	for _, v := range s.Volumes {
+		if v.Primary == name {
+			primaries++
+		}
+	}
+	return primaries
 }

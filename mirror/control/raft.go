@@ -12,7 +12,8 @@ func (c *Control) raftConfig(notify chan<- bool) *raft.Config {
 	conf := raft.DefaultConfig()
 	conf.LocalID = raft.ServerID(c.conf.Name)
 	conf.HeartbeatTimeout = c.conf.Heartbeat
-	conf.ElectionTimeout = c.conf.Heartbeat
+	// A candidate asks until it is granted, see votes.go: it need not start anew soon.
+	conf.ElectionTimeout = 2 * c.conf.Heartbeat
 	// A follower at 100 ms is heard every 100 ms and a fifth of Heartbeat: a shorter
 	// lease would depose a leader that has only this one left.
 	conf.LeaderLeaseTimeout = c.conf.Heartbeat
@@ -36,10 +37,13 @@ func (c *Control) startRaft() error {
 	if err != nil {
 		return fmt.Errorf("control: start raft from %s: %w", c.conf.Dir, err)
 	}
-	leaders := make(chan raft.Observation, 16)
-	r.RegisterObserver(raft.NewObserver(leaders, false, func(o *raft.Observation) bool {
-		_, ok := o.Data.(raft.LeaderObservation)
-		return ok
+	seen := make(chan raft.Observation, 16)
+	r.RegisterObserver(raft.NewObserver(seen, false, func(o *raft.Observation) bool {
+		switch o.Data.(type) {
+		case raft.LeaderObservation, raft.RequestPreVoteRequest:
+			return true
+		}
+		return false
 	}))
 	c.raft.Store(r)
 	c.start(func() { c.watchLeadership(r, notify) })
@@ -47,8 +51,12 @@ func (c *Control) startRaft() error {
 	c.start(func() {
 		for {
 			select {
-			case <-leaders:
-				c.announceChange()
+			case o := <-seen:
+				if req, ok := o.Data.(raft.RequestPreVoteRequest); ok {
+					c.trans.asked(req)
+				} else {
+					c.announceChange()
+				}
 			case <-c.ctx.Done():
 				return
 			}

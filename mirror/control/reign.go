@@ -76,27 +76,40 @@ func (g *reign) set(term uint64) {
 	clear(g.wanted)
 }
 
-// leads returns raft if this node leads and knows all that was decided before.
+// leads returns raft if this node leads and knows all that was decided before. If only
+// the latter is missing, the error is a held one, and raft is returned with it.
 func (c *Control) leads() (*raft.Raft, error) {
 	r := c.raft.Load()
 	if r == nil {
 		return nil, &notLeader{}
 	}
+	_, id := r.LeaderWithID()
+	switch {
+	case string(id) != c.conf.Name:
+		addr, _ := c.address(string(id))
+		return nil, &notLeader{string(id), addr}
+	case c.trans.stalled():
+		return nil, &notLeader{}
+	}
 	c.reign.mu.Lock()
 	term := c.reign.term
 	c.reign.mu.Unlock()
-	_, id := r.LeaderWithID()
-	if string(id) == c.conf.Name && c.trans.stalled() {
-		return nil, &notLeader{}
-	}
-	if string(id) == c.conf.Name && (r.State() != raft.Leader || term != r.CurrentTerm()) {
-		return nil, &held{"the leader is not ready yet", c.conf.Heartbeat / 8}
-	}
-	if string(id) != c.conf.Name {
-		addr, _ := c.address(string(id))
-		return nil, &notLeader{string(id), addr}
+	if r.State() != raft.Leader || term != r.CurrentTerm() {
+		return r, &held{"the leader is not ready yet", c.conf.Heartbeat / 8}
 	}
 	return r, nil
+}
+
+// leadsFor is leads for one command. A proposal need not wait until the leader knows
+// all: if what it knows is the epoch before the proposed one, it knows what counts, and
+// if that is no longer in force, the proposal loses.
+func (c *Control) leadsFor(cmd Command) (*raft.Raft, error) {
+	r, err := c.leads()
+	v := c.State().Volumes[cmd.Volume]
+	if err != nil && r != nil && cmd.Kind == kindPropose && v != nil && cmd.Epoch == v.Epoch+1 {
+		return r, nil
+	}
+	return r, err
 }
 
 // promise is how long the leader keeps others from a lone primary's place.
@@ -106,7 +119,7 @@ func (c *Control) promise() time.Duration { return c.conf.Lease + c.conf.Lease/4
 // that was under way when it was elected may count for the old one, so a whole
 // request's time is added.
 func (c *Control) inherited() time.Duration {
-	return c.promise() + max(400*time.Millisecond, 2*c.conf.Heartbeat)
+	return c.promise() + c.conf.requestTime()
 }
 
 // usurps says that a command may make another node primary without the old one's word.
@@ -126,7 +139,11 @@ func (c *Control) admit(cmd Command) (done func(), err error) {
 		return func() {}, nil
 	}
 	if v := s.Volumes[cmd.Volume]; v != nil && v.Alone() && v.Epoch > 0 && cmd.Node != v.Primary {
-		until := g.since.Add(c.inherited())
+		since := g.since
+		if g.term == 0 { // not ready, so new
+			since = time.Now()
+		}
+		until := since.Add(c.inherited())
 		if p := g.promises[cmd.Volume]; p.After(until) {
 			until = p
 		}
@@ -180,7 +197,7 @@ func (g *reign) extend(v *Volume, volume string, epoch uint64, by time.Duration)
 // applyHere puts a command into the log, if this node leads. An error does not mean
 // that the command will not apply.
 func (c *Control) applyHere(ctx context.Context, cmd Command) (Result, error) {
-	r, err := c.leads()
+	r, err := c.leadsFor(cmd)
 	if err != nil {
 		return Result{}, err
 	}

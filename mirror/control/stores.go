@@ -101,20 +101,21 @@ func (s *stores) fresh() (bool, error) {
 
 // guard knows since when a write to the disk is under way. Raft's main loop is what
 // writes, so there is one at a time.
-type guard struct{ since atomic.Int64 } // nanoseconds since epoch; 0: none
+type guard struct{ since atomic.Pointer[time.Time] } // nil: none
 
-var epoch = time.Now()
+func (g *guard) enter() {
+	now := time.Now()
+	g.since.Store(&now)
+}
 
-func (g *guard) enter() { g.since.Store(int64(max(1, time.Since(epoch)))) }
-func (g *guard) leave() { g.since.Store(0) }
+func (g *guard) leave() { g.since.Store(nil) }
 
 // writing is how long the write under way has taken; 0 if there is none.
 func (g *guard) writing() time.Duration {
-	since := g.since.Load()
-	if since == 0 {
-		return 0
+	if since := g.since.Load(); since != nil {
+		return time.Since(*since)
 	}
-	return time.Since(epoch) - time.Duration(since)
+	return 0
 }
 
 // guardedLog is a log whose writes the guard knows of.

@@ -11,20 +11,28 @@ import (
 	"github.com/hashicorp/raft"
 )
 
+// requestTime is how long a request of raft's may take: three round trips to the
+// farthest node that Heartbeat allows for.
+func (conf Config) requestTime() time.Duration { return max(400*time.Millisecond, 2*conf.Heartbeat) }
+
 // errStalled is what heartbeats of a leader with a stalled disk come to: the others
 // shall elect one that can write.
 var errStalled = errors.New("control: this node's disk has stalled")
 
-// transport is raft's, with three changes. Heartbeats take no short cut past the main
-// loop (hashicorp/raft#695). A leader whose disk stalls falls silent. And it remembers
-// how the others answer.
+// transport is raft's, with some changes. Heartbeats take no short cut past the main
+// loop (hashicorp/raft#695). A leader whose disk stalls falls silent. Candidates go
+// first or wait, see votes.go. And it remembers how the others answer.
 type transport struct {
 	*raft.NetworkTransport
-	guard    *guard
-	patience time.Duration // with the disk
+	guard     *guard
+	heartbeat time.Duration
+	closed    context.Context
+	witness   bool
+	ahead     func() []string // whose turn in an election is before this node's
 
-	mu    sync.Mutex
-	peers map[string]contact
+	mu     sync.Mutex
+	peers  map[string]contact
+	rivals map[string]rival
 }
 
 // contact is how another node answered last.
@@ -34,17 +42,18 @@ type contact struct {
 	lastLog uint64
 }
 
-func newTransport(conf Config, g *guard, address func(string) (string, bool)) *transport {
-	timeout := max(400*time.Millisecond, 2*conf.Heartbeat)
+func (c *Control) newTransport() *transport {
+	conf := c.conf
 	return &transport{
-		guard: g, patience: 2 * conf.Heartbeat, peers: map[string]contact{},
+		guard: c.stores.guard, heartbeat: conf.Heartbeat, closed: c.ctx, witness: conf.Witness, ahead: c.ahead,
+		peers: map[string]contact{}, rivals: map[string]rival{},
 		NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-			ServerAddressProvider: addresses(address),
+			ServerAddressProvider: addresses(c.address),
 			Logger:                newLogger(conf.Log),
 			Stream:                stream{conf.Raft, conf.Addr, conf.DialRaft},
 			MaxPool:               3,
 			MaxRPCsInFlight:       1,
-			Timeout:               timeout,
+			Timeout:               conf.requestTime(),
 		}),
 	}
 }
@@ -61,19 +70,26 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, a
 	if err := t.NetworkTransport.AppendEntries(id, target, args, resp); err != nil {
 		return err
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	now := time.Now()
-	rtt, last := now.Sub(sent), t.peers[string(id)]
-	if last.rtt > 0 {
-		rtt = min(rtt, last.rtt+last.rtt/16+time.Microsecond)
-	}
-	t.peers[string(id)] = contact{at: now, rtt: rtt, lastLog: resp.LastLog}
+	t.heard(string(id), time.Since(sent), resp.LastLog)
 	return nil
 }
 
+// heard notes an answer of another node; lastLog is 0 if it did not say.
+func (t *transport) heard(name string, rtt time.Duration, lastLog uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	last := t.peers[name]
+	if last.rtt > 0 {
+		rtt = min(rtt, last.rtt+last.rtt/16+time.Microsecond)
+	}
+	if lastLog == 0 {
+		lastLog = last.lastLog
+	}
+	t.peers[name] = contact{at: time.Now(), rtt: rtt, lastLog: lastLog}
+}
+
 // stalled says that the disk has been at one write for too long.
-func (t *transport) stalled() bool { return t.guard.writing() > t.patience }
+func (t *transport) stalled() bool { return t.guard.writing() > 2*t.heartbeat }
 
 func (t *transport) contact(name string) contact {
 	t.mu.Lock()

@@ -163,7 +163,7 @@ func (s *Seat) park(l *lead) {
 	server := l.server
 	l.server = nil
 	s.mu.Unlock()
-	s.routes.set(forward.Route{}, s.Record().Incarnation)
+	s.routes.set(forward.Route{})
 	if server != nil {
 		server.Close()
 	}
@@ -272,7 +272,7 @@ func (s *Seat) stepDown(l *lead, agreed bool) {
 	s.park(l)
 	s.become(Stopping, nil, nil)
 	if v := s.Record(); v != nil {
-		s.routes.set(s.route(v), v.Incarnation)
+		s.routes.set(s.route(v))
 	}
 	stopped := make(chan struct{})
 	s.stopped = stopped

@@ -22,7 +22,7 @@ type routes struct {
 	mu          sync.Mutex
 	route       forward.Route
 	incarnation uint64
-	known       bool // set was called
+	known       bool // begin was called
 	closed      bool
 	fronts      map[*forward.Front]client
 }
@@ -34,22 +34,33 @@ type client struct {
 	generation  uint64
 }
 
-// set sends every front to where the volume's primary is, and ends those that began
-// before acknowledged writes were given up.
-func (r *routes) set(route forward.Route, incarnation uint64) {
+// set sends every front to where the volume's primary is.
+func (r *routes) set(route forward.Route) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.known && r.route == route && r.incarnation == incarnation {
+	if r.route == route {
 		return
 	}
-	r.route, r.incarnation, r.known = route, incarnation, true
+	r.route = route
+	for f := range r.fronts {
+		f.Route(route)
+	}
+}
+
+// begin takes in the volume's incarnation, and ends the fronts of another: acknowledged
+// writes were given up since.
+func (r *routes) begin(incarnation uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.known && r.incarnation == incarnation {
+		return
+	}
+	r.incarnation, r.known = incarnation, true
 	for f, c := range r.fronts {
 		if c.incarnation != incarnation {
 			delete(r.fronts, f)
 			f.Fail(ErrForgot)
-			continue
 		}
-		f.Route(route)
 	}
 }
 

@@ -83,6 +83,13 @@ func (s *Seat) tell(v *control.Volume) {
 	}
 }
 
+// refresh takes in what this node's state says now: somebody may act upon it.
+func (s *Seat) refresh() {
+	if v := s.h.conf.Group.State().Volumes[s.name]; v != nil && v.ID == s.id {
+		s.tell(v)
+	}
+}
+
 func (s *Seat) poke() {
 	select {
 	case s.wake <- struct{}{}:
@@ -113,6 +120,7 @@ func (s *Seat) run(ctx context.Context) {
 			s.stopped = nil
 			s.follow()
 		case e := <-s.asked:
+			s.refresh()
 			e.done <- e.do(ctx)
 		case <-tick.C:
 		}
@@ -128,7 +136,8 @@ func (s *Seat) turn(ctx context.Context) (gone bool) {
 	if err := s.play(ctx, v); err != nil && ctx.Err() == nil {
 		s.complain(err)
 	}
-	s.routes.set(s.route(v), v.Incarnation)
+	s.routes.begin(v.Incarnation)
+	s.routes.set(s.route(v))
 	return false
 }
 

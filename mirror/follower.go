@@ -275,7 +275,7 @@ func (f *Follower) Remember(h *wire.Header, payload []byte) {
 		var o wire.Origin
 		o.Decode(payload)
 		payload = payload[wire.OriginSize:]
-		f.origins.Add(Origin{Session: o.Session, Number: o.Number, Lowest: o.Lowest})
+		f.origins.Add(Origin{Session: o.Session, Number: o.Number, Lowest: o.Lowest, Known: o.Known})
 	}
 	if !f.snapshot {
 		f.foreign = false
@@ -287,7 +287,7 @@ func (f *Follower) Remember(h *wire.Header, payload []byte) {
 func (f *Follower) From(payload []byte) {
 	var o wire.Origin
 	o.Decode(payload)
-	f.origin = &Origin{Session: o.Session, Number: o.Number, Lowest: o.Lowest}
+	f.origin = &Origin{Session: o.Session, Number: o.Number, Lowest: o.Lowest, Known: o.Known}
 }
 
 // Promise extends the promise not to take over: a heartbeat came, and is answered

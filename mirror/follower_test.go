@@ -309,7 +309,7 @@ func TestFollowerTakesOriginsAsAWhole(t *testing.T) {
 
 func origins(list ...Origin) (b []byte) {
 	for _, o := range list {
-		w := wire.Origin{Session: o.Session, Number: o.Number, Lowest: o.Lowest}
+		w := wire.Origin{Session: o.Session, Number: o.Number, Lowest: o.Lowest, Known: o.Known}
 		b = w.Append(b)
 	}
 	return b

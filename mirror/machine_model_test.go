@@ -348,7 +348,9 @@ func (c *modelConn) receive(op *Op, seq, number, watermark uint64) {
 		d.write(Range{op.Off, op.Len}, number)
 	}
 	if op.Origin != nil {
-		d.origins.Add(*op.Origin)
+		from := *op.Origin
+		from.Known = from.opens() // as its frame says
+		d.origins.Add(from)
 	}
 	d.recent.trim(watermark)
 	d.applied, d.reach = seq, max(d.reach, seq)

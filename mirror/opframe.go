@@ -16,7 +16,7 @@ func (o *Op) cut() {
 	}
 	o.frames = o.frames[:0]
 	if o.Origin != nil {
-		from := wire.Origin{Session: o.Origin.Session, Number: o.Origin.Number, Lowest: o.Origin.Lowest}
+		from := wire.Origin{Session: o.Origin.Session, Number: o.Origin.Number, Lowest: o.Origin.Lowest, Known: o.Origin.opens()}
 		b := from.Append(nil)
 		o.addFrame(wire.Header{Kind: wire.KindOrigin, Payload: uint32(len(b)), CRC: wire.Checksum(b)}, b)
 	}

@@ -14,13 +14,21 @@ type Origin struct {
 	Number  uint64 // of the op in its session
 	Lowest  uint64 // the client has the answers to all numbers below this
 	Retry   bool   // it was sent before
+	Known   bool   // of Origins: nothing of the session is forgotten
 }
+
+// opens says that who sees the op sees all of its session that still counts: it is
+// sent for the first time, and so is what comes after it, and the client has the
+// answers to all that came before.
+func (o Origin) opens() bool { return !o.Retry && o.Number <= max(o.Lowest, 1) }
 
 // maxSessions bounds the sessions that are remembered.
 const maxSessions = 4096
 
 // Origins remembers which ops of which sessions were applied. Whole says that
-// nothing was forgotten: a retry that is not in it was never applied.
+// nothing was forgotten: a retry that is not in it was never applied. Where
+// everybody that remembered has restarted, that is known again of a session as soon
+// as an op of it came that has none before it.
 type Origins struct {
 	Whole    bool
 	sessions map[uint64]*once
@@ -29,10 +37,12 @@ type Origins struct {
 
 type once struct {
 	lowest  uint64
-	numbers map[uint64]*Op // nil: applied
+	known   bool           // nothing from lowest on is forgotten
+	numbers map[uint64]*Op // from lowest on; nil: applied
 }
 
-// Add notes that an op was applied.
+// Add notes that an op was applied. One without a number is nothing but the state
+// of its session.
 func (o *Origins) Add(from Origin) { o.note(from, nil) }
 
 func (o *Origins) note(from Origin, op *Op) {
@@ -40,17 +50,27 @@ func (o *Origins) note(from Origin, op *Op) {
 	if s == nil {
 		s = o.begin(from.Session)
 	}
-	if from.Lowest > s.lowest {
-		s.lowest = from.Lowest
-		for n := range s.numbers {
-			if n < s.lowest {
-				delete(s.numbers, n)
-			}
-		}
-	}
-	if from.Number >= s.lowest {
+	s.known = s.known || from.Known
+	s.trim(from.Lowest)
+	if from.Number > 0 && from.Number >= s.lowest {
 		s.numbers[from.Number] = op
 	}
+}
+
+// trim forgets what the client has the answers to. Mostly that is one op; looking at
+// all would cost every op what is in flight.
+func (s *once) trim(lowest uint64) {
+	switch {
+	case lowest <= s.lowest:
+		return
+	case lowest-s.lowest <= uint64(len(s.numbers)):
+		for n := s.lowest; n < lowest; n++ {
+			delete(s.numbers, n)
+		}
+	default:
+		maps.DeleteFunc(s.numbers, func(n uint64, _ *Op) bool { return n < lowest })
+	}
+	s.lowest = lowest
 }
 
 func (o *Origins) begin(session uint64) *once {
@@ -81,19 +101,31 @@ func (o *Origins) done(op *Op) {
 }
 
 // All yields what was applied, or is in line wherever its effect is to be: sessions by
-// age, their numbers ascending. An op without a seq was sent nowhere yet.
+// age, their numbers ascending. An op without a seq was sent nowhere yet. A session
+// of which that leaves nothing is named with number 0, if it is known.
 func (o *Origins) All(yield func(Origin) bool) {
 	for _, session := range o.order {
 		s := o.sessions[session]
-		for _, n := range slices.Sorted(maps.Keys(s.numbers)) {
-			if op := s.numbers[n]; op != nil && op.core.seq == 0 && !sabotage.On("early origins") {
-				continue
-			}
-			if !yield(Origin{Session: session, Number: n, Lowest: s.lowest}) {
+		numbers := s.everywhere()
+		if len(numbers) == 0 && s.known {
+			numbers = []uint64{0}
+		}
+		for _, n := range numbers {
+			if !yield(Origin{Session: session, Number: n, Lowest: s.lowest, Known: s.known}) {
 				return
 			}
 		}
 	}
+}
+
+// everywhere lists what was applied or is in line for it, ascending.
+func (s *once) everywhere() (numbers []uint64) {
+	for _, n := range slices.Sorted(maps.Keys(s.numbers)) {
+		if op := s.numbers[n]; op == nil || op.core.seq != 0 || sabotage.On("early origins") {
+			numbers = append(numbers, n)
+		}
+	}
+	return numbers
 }
 
 // Clone returns a copy of All.
@@ -111,6 +143,7 @@ func (m *Machine) repeated(op *Op) bool {
 		return false
 	}
 	from := *op.Origin
+	from.Known = from.opens()
 	s := m.origins.sessions[from.Session]
 	if s != nil {
 		first, known := s.numbers[from.Number]
@@ -123,7 +156,8 @@ func (m *Machine) repeated(op *Op) bool {
 			return true
 		}
 	}
-	if from.Retry && !m.origins.Whole || s != nil && from.Number < s.lowest {
+	forgotten := !m.origins.Whole && (s == nil || !s.known)
+	if from.Retry && forgotten || s != nil && from.Number < s.lowest {
 		op.Err = ErrForgotten
 		m.do(ActComplete, op)
 		return true

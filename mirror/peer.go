@@ -214,7 +214,7 @@ const maxOrigins = wire.MaxPayload / wire.OriginSize
 func (p *Peer) origins(o *Origins) (frames []frame) {
 	var all []byte
 	for from := range o.All {
-		w := wire.Origin{Session: from.Session, Number: from.Number, Lowest: from.Lowest}
+		w := wire.Origin{Session: from.Session, Number: from.Number, Lowest: from.Lowest, Known: from.Known}
 		all = w.Append(all)
 	}
 	for {

@@ -87,6 +87,7 @@ const (
 	sourceOptions = iota
 	sourcePlan
 	sourceNetwork
+	sourceOperator
 	sourceNodes   = 100
 	sourceClients = 200
 )
@@ -174,6 +175,7 @@ func Run(seed uint64, span time.Duration, out io.Writer) (r Result) {
 		k.begin(c.opt.slots)
 	}
 	c.operate()
+	c.manage(source(seed, sourceOperator))
 	c.advance(span)
 	c.settle()
 	c.conclude()

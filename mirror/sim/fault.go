@@ -65,6 +65,8 @@ func (f *fault) begin(c *cluster) {
 		c.group.slow = c.now + f.lasts
 	case faultBlackout:
 		f.blackout(c)
+	case faultSite:
+		f.cutOff(c)
 	default:
 		if f.a == c.witness.at {
 			f.harmWitness(c)
@@ -72,6 +74,39 @@ func (f *fault) begin(c *cluster) {
 			f.harm(c, c.nodes[f.a])
 		}
 	}
+}
+
+// cutOff cuts the primary off, but for the group's leader and its clients, so that it
+// goes on alone; then from that one, too, which is lost with what it promised. When
+// there is another leader, an operator wants another primary.
+func (f *fault) cutOff(c *cluster) {
+	primary, leader := place(c.conf().Primary), c.group.leader()
+	all := fault{kind: faultPartition, a: primary, b: leader, lasts: f.lasts + time.Second}
+	all.disturb(c)
+	c.after(f.lasts/2+c.opt.lossTimeout, func() {
+		if c.calm {
+			return
+		}
+		if leader != primary {
+			rest := fault{kind: faultCut, a: primary, b: leader, lasts: f.lasts}
+			rest.disturb(c)
+			c.restart(leader)
+		}
+		c.ambushes = append(c.ambushes, &fault{kind: faultForce, a: (primary + 1 + place(c.net.rand.IntN(c.opt.members-1))) % place(c.opt.members), ambush: ambushLead})
+	})
+}
+
+// restart ends a process and starts it at once.
+func (c *cluster) restart(p place) {
+	if p == c.witness.at {
+		if c.witness.up {
+			c.witness.end()
+		}
+		c.startWitness()
+		return
+	}
+	c.nodes[p].kill()
+	c.nodes[p].start()
 }
 
 func (f *fault) blackout(c *cluster) {
@@ -87,7 +122,10 @@ func (f *fault) blackout(c *cluster) {
 // harmWitness ends the witness's process for a while, or pauses it. It has only votes,
 // a log and what it remembers.
 func (f *fault) harmWitness(c *cluster) {
-	if f.kind == faultPause || f.kind == faultStall {
+	switch f.kind {
+	case faultForce:
+		return
+	case faultPause, faultStall:
 		c.witness.pause()
 		c.after(f.lasts, c.witness.resume)
 		return
@@ -101,6 +139,8 @@ func (f *fault) harmWitness(c *cluster) {
 // harm does what concerns a node.
 func (f *fault) harm(c *cluster, n *node) {
 	switch f.kind {
+	case faultForce:
+		c.override(n)
 	case faultPause:
 		n.pause()
 		c.after(f.lasts, n.resume)

@@ -34,6 +34,10 @@ type lead struct {
 	over     bool
 	locals   []*local // what the store is asked for and has not done
 	checkpoint
+	handover
+	open   int           // ops that were submitted and are not complete
+	leased time.Duration // the group's lease, on the node's clock
+	parts  bool          // it stops in good order
 }
 
 // local is work for the store that is under way.
@@ -74,7 +78,7 @@ func (n *node) promote(old, v *control.Volume) {
 	}
 	l.lossy = before.Epoch > 0 && !own.State.Complete
 	n.trace("is promoted, lossy %v, forced %v: %v", l.lossy, n.forced, now.Configuration)
-	c.began(l.reign, n.forced)
+	c.began(l, v.Incarnation)
 	n.lead, l.m = l, mirror.NewMachine(l.conf)
 	l.schedule()
 	l.step(mirror.Event{Kind: mirror.EvCommitted, Conf: now.Configuration, Own: own})
@@ -152,6 +156,7 @@ func (l *lead) heartbeat() {
 	sent := l.n.now()
 	l.n.renew(l.m.Configuration().Epoch, func() {
 		if !l.over {
+			l.leased = max(l.leased, sent+leaseTime)
 			l.step(mirror.Event{Kind: mirror.EvLease, Replica: l.n.id, SentAt: sent})
 		}
 	})
@@ -178,6 +183,7 @@ func (l *lead) committed(v *control.Volume) {
 			return
 		}
 	}
+	l.parts = l.parted(v)
 	l.n.c.stats.Resyncs += (conf.InSync &^ l.m.Configuration().InSync).Len()
 	l.step(mirror.Event{Kind: mirror.EvCommitted, Conf: conf})
 }
@@ -324,11 +330,22 @@ func (l *lead) finish() {
 // submit brings an op to the machine; done gets it back, unless the reign ends
 // in a way that ends the process too.
 func (l *lead) submit(op *mirror.Op, done func(*mirror.Op)) {
+	if l.under {
+		op.Tag = &ticket{came: l.n.c.now, done: done}
+		l.parked = append(l.parked, op)
+		return
+	}
+	l.enter(op, done)
+}
+
+func (l *lead) enter(op *mirror.Op, done func(*mirror.Op)) {
 	op.Tag = &ticket{came: l.n.c.now, done: done}
+	l.open++
 	l.step(mirror.Event{Kind: mirror.EvSubmit, Op: op})
 }
 
 func (l *lead) complete(op *mirror.Op) {
+	l.open--
 	t := op.Tag.(*ticket)
 	if op.Err == nil {
 		l.n.c.acknowledged(l, op, t.came)
@@ -351,7 +368,14 @@ func (l *lead) stop(err error) {
 		op.Err = err
 		op.Tag.(*ticket).done(op)
 	})
+	for _, op := range l.parked {
+		op.Err = err
+		op.Tag.(*ticket).done(op)
+	}
 	l.n.beFollower()
+	if l.parts {
+		l.n.follower.Agreed()
+	}
 	l.n.rest = l.n.now() + l.n.between(0, 2*graceTime)
 	if errors.Is(err, mirror.ErrBetterCopy) { // whoever has it needs the time
 		l.n.rest += 4 * graceTime

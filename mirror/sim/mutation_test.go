@@ -33,6 +33,12 @@ var mutations = []struct {
 	{"intents", "what may differ after an unclean stop is not compared", 100},
 	{"lossy", "a copy that lost power counts as whole", 1000},
 	{"hold", "writes do not wait for a copy of the same place", 50},
+	{"grace", "a replica takes over without waiting for the lease", 200},
+	{"outsider", "a replica that is not in sync makes itself primary", 200},
+	{"stale", "a proposal counts whatever epoch it follows", 200},
+	{"again", "a command that is sent again is done again", 400},
+	{"new leader", "a new leader of the group does not wait for what the one before promised", 400},
+	{"kept", "a node that was handed the volume believes what it wrote down when it was primary before", 400},
 	{"resend", "what was lost with a connection is not sent again", 100},
 }
 

@@ -39,6 +39,7 @@ type node struct {
 	permit   uint64        // the operator's word: this node may follow that epoch, though it lost power
 	force    bool          // and counts as whole
 	forced   bool          // it did so
+	forgot   bool          // though it had no copy that was ever whole
 }
 
 func (n *node) trace(format string, args ...any) {
@@ -50,7 +51,7 @@ func (n *node) trace(format string, args ...any) {
 // newDisk gives the node an empty disk.
 func (n *node) newDisk() {
 	n.disks++
-	n.broken, n.forced, n.asleep = false, false, false
+	n.broken, n.forced, n.forgot, n.asleep = false, false, false, false
 	n.disk = memfs.New(n.rand.Uint64())
 }
 

@@ -1,9 +1,11 @@
 package sim
 
 import (
+	"math/rand/v2"
 	"time"
 
 	"lockstep/mirror"
+	"lockstep/mirror/control"
 	"lockstep/mirror/store"
 )
 
@@ -51,8 +53,42 @@ func (c *cluster) operate() {
 	}
 }
 
+// manage is the operator who hands a volume over now and then, for no reason that
+// anybody else knows.
+func (c *cluster) manage(r *rand.Rand) {
+	c.after(time.Duration(r.ExpFloat64()*float64(meanHandover)), func() { c.manage(r) })
+	l := c.nodes[c.conf().Primary].lead
+	if l == nil || c.calm {
+		return
+	}
+	to := mirror.ReplicaID(r.IntN(c.opt.members))
+	if to != l.n.id && l.m.Configuration().InSync.Has(to) && !l.n.paused {
+		l.handOver(to)
+	}
+}
+
+const meanHandover = 8 * time.Second
+
+// override is the operator's word that a node is to be the primary, whatever is lost
+// by that. It is given only where no two others could go on without the group: a
+// primary that is alone waits for the group's promise, and one that is not for that
+// node's, which has to be in sync then.
+func (c *cluster) override(n *node) {
+	v := c.group.latest.volume()
+	if !n.up || n.paused || v.Epoch == 0 || v.Primary == n.name() || !v.Alone() && !recordOf(v).InSync.Has(n.id) {
+		return
+	}
+	c.trace("operator", "node %d is to be the primary after %v, whatever is lost", n.id, recordOf(v).Configuration)
+	n.do(control.Force(volumeName, v.Epoch+1, n.name()), func(r control.Result) {
+		if r.Won {
+			c.stats.Forced++
+		}
+	})
+}
+
 // obey makes a copy that lost power count as whole, by the operator's word.
 func (n *node) obey() error {
+	n.forgot = !n.store.Meta().Lossy
 	err := n.store.Update(func(m *store.Meta) { m.Complete, m.Lossy, m.Why = true, false, "" })
 	if err != nil {
 		return err

@@ -28,13 +28,15 @@ const (
 	faultFull                       // its disk is full
 	faultSync                       // a sync fails: the disk is replaced
 	faultDisk                       // its disk is replaced by an empty one
+	faultForce                      // an operator makes it the primary, whatever is lost
+	faultSite                       // a primary is cut off and alone, the group's leader is lost, and an operator names another primary
 	faultKinds
 )
 
 var faultNames = [...]string{
 	faultCut: "cut", faultOneWay: "one-way cut", faultIsolate: "isolation", faultPartition: "partition", faultSlow: "slow link", faultCorrupt: "corruption", faultFlap: "flapping link", faultCommit: "slow commits",
 	faultPause: "pause", faultKill: "kill", faultPower: "power cut", faultBlackout: "blackout", faultMidway: "crash amid disk operation", faultStop: "clean stop", faultStall: "stall",
-	faultFull: "full disk", faultSync: "failed sync", faultDisk: "new disk",
+	faultFull: "full disk", faultSync: "failed sync", faultDisk: "new disk", faultForce: "forced failover", faultSite: "site loss",
 }
 
 func (k faultKind) String() string { return faultNames[k] }
@@ -42,7 +44,7 @@ func (k faultKind) String() string { return faultNames[k] }
 // weights say how often each kind is drawn.
 var weights = [faultKinds]int{
 	faultCut: 8, faultOneWay: 6, faultIsolate: 6, faultPartition: 6, faultSlow: 5, faultCorrupt: 5, faultFlap: 6, faultCommit: 6, faultPause: 9, faultKill: 10, faultPower: 9,
-	faultBlackout: 2, faultMidway: 9, faultStop: 4, faultStall: 6, faultFull: 4, faultSync: 4, faultDisk: 4,
+	faultBlackout: 2, faultMidway: 9, faultStop: 4, faultStall: 6, faultFull: 4, faultSync: 4, faultDisk: 4, faultForce: 3, faultSite: 4,
 }
 
 // Places that are known when the fault begins.

@@ -29,9 +29,6 @@ func beginning(members int) *control.State {
 	if !r.Won {
 		panic(fmt.Sprint("a volume cannot be created: ", r.Refused))
 	}
-	for i := range r.Volume.Replicas {
-		r.Volume.Replicas[i].InSync = i == 0
-	}
 	return s
 }
 

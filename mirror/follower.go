@@ -52,7 +52,7 @@ type Follower struct {
 	// Of the connection.
 	epoch     uint64
 	part      uint64 // the write that waits for its next part, or 0
-	origin    *Origin
+	origin    Origin // of the next op, if Number is not 0
 	applied   uint64
 	durable   uint64
 	watermark uint64
@@ -108,7 +108,7 @@ func (f *Follower) Admit(hello *wire.Hello, epoch uint64, now time.Duration) (wi
 	f.led = nil
 	f.connection++
 	f.snapshot = false
-	f.epoch, f.part, f.origin = epoch, 0, nil
+	f.epoch, f.part, f.origin = epoch, 0, Origin{}
 	f.applied, f.durable, f.watermark = 0, 0, 0
 	f.heard = now
 	_, remembers := f.recent.ranges()
@@ -206,9 +206,9 @@ func (f *Follower) Applied(h *wire.Header) bool {
 	}
 	f.applied = h.Seq
 	f.reach = max(f.reach, h.Seq)
-	if f.origin != nil {
-		f.origins.Add(*f.origin)
-		f.origin = nil
+	if f.origin.Number != 0 {
+		f.origins.Add(f.origin)
+		f.origin = Origin{}
 	}
 	if h.Watermark > f.watermark {
 		f.watermark = h.Watermark
@@ -287,7 +287,7 @@ func (f *Follower) Remember(h *wire.Header, payload []byte) {
 func (f *Follower) From(payload []byte) {
 	var o wire.Origin
 	o.Decode(payload)
-	f.origin = &Origin{Session: o.Session, Number: o.Number, Lowest: o.Lowest, Known: o.Known}
+	f.origin = Origin{Session: o.Session, Number: o.Number, Lowest: o.Lowest, Known: o.Known}
 }
 
 // Promise extends the promise not to take over: a heartbeat came, and is answered

@@ -42,7 +42,7 @@ type Op struct {
 
 	core   opState
 	frames []frame // what replicas are sent
-	header [wire.HeaderSize]byte
+	header [originFrame + wire.HeaderSize]byte // of the first one, with its origin before it if it has one
 }
 
 // Reset makes a completed op ready for another request; Tag stays.

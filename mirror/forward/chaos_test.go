@@ -19,10 +19,11 @@ type fakeNode struct {
 	mu     sync.Mutex
 	server *Server // nil: not primary
 	volume *fakeVolume
+	submit Submitter // volume, or a benchmark's
 	conns  []net.Conn
 }
 
-func newFakeNode(t *testing.T) *fakeNode {
+func newFakeNode(t testing.TB) *fakeNode {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -49,7 +50,7 @@ func newFakeNode(t *testing.T) *fakeNode {
 
 func (n *fakeNode) serve(nc net.Conn) {
 	n.mu.Lock()
-	server, volume := n.server, n.volume
+	server, volume := n.server, n.submit
 	n.conns = append(n.conns, nc)
 	n.mu.Unlock()
 	if server == nil {
@@ -64,6 +65,7 @@ func (n *fakeNode) promote(d *fakeDisk, seed uint64, conf ServerConfig) {
 	defer n.mu.Unlock()
 	conf.Size = testSize
 	n.server, n.volume = NewServer(conf), newFakeVolume(d, seed)
+	n.submit = n.volume
 }
 
 func (n *fakeNode) stepDown() {
@@ -71,8 +73,10 @@ func (n *fakeNode) stepDown() {
 	server, volume := n.server, n.volume
 	n.server, n.volume = nil, nil
 	n.mu.Unlock()
-	if server != nil {
+	if volume != nil {
 		volume.close()
+	}
+	if server != nil {
 		server.Close()
 	}
 }

@@ -63,31 +63,37 @@ func (v *Volume) leaseTime() time.Duration {
 	return now()
 }
 
-// renewals keeps the service's lease while this copy is alone in sync, or may be.
+// renewals keeps the service's lease while this copy is alone in sync, or may be. It
+// looks often, because writes wait for the first one.
 func (v *Volume) renewals() {
 	lease := v.conf.Reign.Lease
-	tick := time.NewTicker(lease / 6)
+	tick := time.NewTicker(lease / 30)
 	defer tick.Stop()
-	for {
+	for next := time.Duration(0); ; {
+		v.mu.Lock()
+		alone, epoch := v.machine.Alone(), v.machine.Configuration().Epoch
+		v.mu.Unlock()
+		if alone && now() >= next {
+			next = v.renew(lease, epoch)
+		}
 		select {
 		case <-v.ctx.Done():
 			return
 		case <-tick.C:
 		}
-		v.mu.Lock()
-		alone, epoch := v.machine.Alone(), v.machine.Configuration().Epoch
-		v.mu.Unlock()
-		if !alone {
-			continue
-		}
-		sent := now()
-		ctx, cancel := context.WithTimeout(v.ctx, lease)
-		err := v.conf.Reign.Service.Renew(ctx, epoch)
-		cancel()
-		if err == nil {
-			v.tell(Event{Kind: EvLease, Replica: v.machine.conf.Self, SentAt: sent, Now: now()})
-		}
 	}
+}
+
+// renew asks for the lease once, and returns when to ask again.
+func (v *Volume) renew(lease time.Duration, epoch uint64) (again time.Duration) {
+	sent := now()
+	ctx, cancel := context.WithTimeout(v.ctx, lease)
+	defer cancel()
+	if err := v.conf.Reign.Service.Renew(ctx, epoch); err != nil {
+		return sent + lease/30
+	}
+	v.tell(Event{Kind: EvLease, Replica: v.machine.conf.Self, SentAt: sent, Now: now()})
+	return sent + lease/6
 }
 
 // Committed tells the volume what is in force: somebody else may have proposed it.

@@ -24,6 +24,8 @@ const (
 )
 
 type cli struct {
+	Node    nodeCmd    `cmd:"" help:"Take part in a cluster: keep replicas of volumes, vote, and serve every volume over NBD."`
+	Volume  volumeCmd  `cmd:"" help:"Make, list, show, resize and delete volumes, and say which nodes have copies."`
 	Serve   serveCmd   `cmd:"" help:"Serve a volume over NBD and mirror every write to its replicas."`
 	Replica replicaCmd `cmd:"" help:"Hold a replica of a volume for a serve elsewhere."`
 	Status  statusCmd  `cmd:"" help:"Show how a served volume stands: who is in sync, and how far resync is."`
@@ -63,6 +65,7 @@ func run(args []string) int {
 	parser, err := kong.New(&cli{},
 		kong.Name("lockstep"),
 		kong.Description(description),
+		kong.Configuration(loadConfigFile),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoAppDescFormat: true}),
 	)
 	if err != nil {

@@ -1,0 +1,41 @@
+package node
+
+import (
+	"fmt"
+	"net/http"
+
+	"lockstep/cmd/lockstep/api"
+	"lockstep/mirror/control"
+)
+
+func (n *node) getNodes(w http.ResponseWriter, _ *http.Request) {
+	api.Answer(w, http.StatusOK, api.Members{Group: n.group.Status(), Nodes: n.group.State().Nodes})
+}
+
+func (n *node) deleteNode(w http.ResponseWriter, r *http.Request) {
+	if name, ok := n.member(w, r); ok {
+		n.carryOut(w, r, control.RemoveNode(name))
+	}
+}
+
+func (n *node) promote(w http.ResponseWriter, r *http.Request) {
+	if name, ok := n.member(w, r); ok {
+		n.carryOut(w, r, control.Promote(name))
+	}
+}
+
+func (n *node) demote(w http.ResponseWriter, r *http.Request) {
+	if name, ok := n.member(w, r); ok {
+		n.carryOut(w, r, control.Demote(name))
+	}
+}
+
+// member finds the node that a request is about; if there is none it has answered.
+func (n *node) member(w http.ResponseWriter, r *http.Request) (string, bool) {
+	name := r.PathValue("node")
+	_, ok := n.group.State().Nodes[name]
+	if !ok {
+		api.Refuse(w, http.StatusNotFound, fmt.Sprintf("there is no node %q (see lockstep cluster list)", name))
+	}
+	return name, ok
+}

@@ -77,8 +77,8 @@ type Front struct {
 	number  uint64  // the last one given out
 	serial  uint64  // the same for the order of all ops
 	free    *entry
-	parked  int           // entries that are with nobody
-	lost    time.Duration // since when no primary is reached; 0: one is
+	parked  int       // entries that are with nobody
+	lost    time.Time // since when no primary is reached; zero: one is
 	sweeper *time.Timer
 }
 
@@ -97,7 +97,7 @@ type leg struct {
 
 // NewFront returns a Front without a route: ops wait for one.
 func NewFront(conf FrontConfig) *Front {
-	f := &Front{conf: conf, lost: now()}
+	f := &Front{conf: conf, lost: time.Now()}
 	f.conf.defaults()
 	var session [8]byte
 	rand.Read(session[:])

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"syscall"
+	"time"
 
 	"lockstep/mirror"
 )
@@ -42,7 +43,7 @@ func (k *link) serve(r *remote) error {
 
 	f.mu.Lock()
 	if f.leg == me {
-		f.leg, f.lost = nil, now()
+		f.leg, f.lost = nil, time.Now()
 	}
 	f.mu.Unlock()
 	k.opsMu.Lock()

@@ -11,11 +11,6 @@ import (
 // or for nobody.
 const sweepInterval = 50 * time.Millisecond
 
-var started = time.Now()
-
-// now is the time since some moment, never 0.
-func now() time.Duration { return time.Since(started) + 1 }
-
 // Route says where ops go from now on. What was parked goes there at once, the
 // oldest first; what the last route still has follows when that is done with it:
 // an op is never with two. The same Route again changes nothing.
@@ -44,14 +39,14 @@ func (f *Front) leaveRouteLocked() {
 		f.remote.cancel()
 	}
 	f.route, f.leg, f.remote = Route{}, nil, nil
-	if f.lost == 0 {
-		f.lost = now()
+	if f.lost.IsZero() {
+		f.lost = time.Now()
 	}
 }
 
 // beginLocked makes l where ops go, gives it what is parked, and releases mu.
 func (f *Front) beginLocked(l *leg) {
-	f.leg, f.lost = l, 0
+	f.leg, f.lost = l, time.Time{}
 	f.handLocked(l, f.takeLocked(l))
 }
 
@@ -85,7 +80,7 @@ func (f *Front) parkLocked(e *entry) {
 	if f.parked == 0 {
 		f.sweeper.Reset(sweepInterval)
 	}
-	e.parked, e.since = true, now()
+	e.parked, e.since = true, time.Now()
 	f.parked++
 }
 
@@ -111,14 +106,14 @@ func (f *Front) again(entries []*entry) {
 
 // lateLocked says that no primary was reached for so long that ops are refused.
 func (f *Front) lateLocked() bool {
-	return f.conf.Park > 0 && f.lost > 0 && now()-f.lost > f.conf.Park
+	return f.conf.Park > 0 && !f.lost.IsZero() && time.Since(f.lost) >= f.conf.Park
 }
 
 // sweep gives back parked ops that are not to be sent any more.
 func (f *Front) sweep() {
 	var done []*mirror.Op
 	f.mu.Lock()
-	at := now()
+	at := time.Now()
 	for _, entries := range []*list{&f.writes, &f.others} {
 		entries.each(func(e *entry) {
 			if !e.parked {
@@ -141,13 +136,13 @@ func (f *Front) sweep() {
 }
 
 // verdictLocked is why a parked op is given up, or nil.
-func (f *Front) verdictLocked(e *entry, at time.Duration) error {
+func (f *Front) verdictLocked(e *entry, at time.Time) error {
 	switch {
 	case f.failed != nil:
 		return f.failed
 	case f.conf.Gone(e.tag):
 		return ErrAbandoned
-	case f.lateLocked(), f.conf.Park > 0 && at-e.since > f.conf.Park:
+	case f.lateLocked(), f.conf.Park > 0 && at.Sub(e.since) >= f.conf.Park:
 		return ErrIsolated
 	}
 	return nil

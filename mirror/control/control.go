@@ -77,8 +77,9 @@ type Control struct {
 		idle     []*sender         // of commands
 		founders map[string]string // see begin.go
 	}
-	failed chan struct{}
-	reign  reign
+	failed  chan struct{}
+	pending futures
+	reign   reign
 }
 
 // Open makes the node take part. It returns at once; what it takes to become a
@@ -141,6 +142,7 @@ func (conf Config) withDefaults() (Config, error) {
 func (c *Control) Close() error {
 	c.cancel()
 	err := c.trans.Close()
+	c.pending.drain(2 * c.conf.Heartbeat)
 	early := c.shutDown(nil)
 	c.wg.Wait()
 	c.shutDown(early) // if it started only meanwhile

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -70,7 +71,7 @@ func TestFarWitnessKeepsTheLeader(t *testing.T) {
 		c.net.distance("b", "w", 50*time.Millisecond)
 		leader := c.leader()
 		for leader.name == "w" {
-			if err := leader.Control.raft.Load().LeadershipTransfer().Error(); err != nil {
+			if err := leader.raft.Load().LeadershipTransfer().Error(); err != nil {
 				t.Fatal(err)
 			}
 			leader = c.leader()
@@ -93,12 +94,12 @@ func TestFarWitnessKeepsTheLeader(t *testing.T) {
 // stalling is a log whose disk can hang.
 type stalling struct {
 	*raft.InmemStore
-	hang chan struct{} // closed: goes on; nil: does not hang
+	hang atomic.Pointer[chan struct{}] // closed: goes on; nil: does not hang
 }
 
 func (s *stalling) StoreLogs(logs []*raft.Log) error {
-	if s.hang != nil {
-		<-s.hang
+	if hang := s.hang.Load(); hang != nil {
+		<-*hang
 	}
 	return s.InmemStore.StoreLogs(logs)
 }
@@ -116,7 +117,7 @@ func TestStalledDiskLosesTheLead(t *testing.T) {
 		old := c.leader().name
 		c.do(old, volumeOn("v", "a", "b"))
 		hang := make(chan struct{})
-		disks[old].hang = hang
+		disks[old].hang.Store(&hang)
 		begin := time.Now()
 		// The command goes to the leader whose disk hangs; it must still be applied, once.
 		if r := c.do(old, Attach("v", "vm")); r.Generation != 1 {
@@ -128,8 +129,8 @@ func TestStalledDiskLosesTheLead(t *testing.T) {
 		if leader := c.leader().name; leader == old {
 			t.Fatalf("%s leads with a stalled disk", leader)
 		}
+		disks[old].hang.Store(nil)
 		close(hang)
-		disks[old].hang = nil
 		c.within(5*time.Second, "the disk's node follows", func() bool {
 			st := c.nodes[old].Status()
 			return st.Phase == "follower" && st.Writing == 0

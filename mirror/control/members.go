@@ -23,6 +23,7 @@ const maxLag = 64
 // configuration follows the state, one change after the other, and the lead goes where
 // its loss hurts least.
 func (c *Control) lead(r *raft.Raft) {
+	poked := uint64(0)
 	for {
 		changed := c.Changed()
 		if _, err := c.leads(); err == nil {
@@ -30,11 +31,31 @@ func (c *Control) lead(r *raft.Raft) {
 				c.conf.Log.Debug("cannot change the group's members now", "err", err)
 			}
 			c.moveLead(r)
+			poked = c.poke(r, poked)
 		}
 		if !c.wait(c.ctx, c.conf.Heartbeat, changed) {
 			return
 		}
 	}
+}
+
+// poke tells the followers what was decided since, and sends once more what one that
+// answers did not get: an entry without meaning goes through the log, because each
+// entry takes both along at once. It returns how far the followers have been told.
+func (c *Control) poke(r *raft.Raft, poked uint64) uint64 {
+	applied, last := c.applied.Load(), r.LastIndex()
+	lacks := false
+	for name := range c.State().Nodes {
+		peer := c.trans.contact(name)
+		lacks = lacks || peer.lastLog < last && time.Since(peer.at) < c.conf.Heartbeat
+	}
+	if applied == poked && !lacks {
+		return poked
+	}
+	if err := c.outcome(c.ctx, r.Barrier(0), nil); err != nil {
+		return poked
+	}
+	return applied
 }
 
 // align makes the next change to raft's configuration that the state asks for.
@@ -54,7 +75,7 @@ func (c *Control) align(r *raft.Raft) error {
 		return nil
 	}
 	if change.remove && string(change.ID) == c.conf.Name || change.demote && string(change.ID) == c.conf.Name {
-		if err := r.LeadershipTransfer().Error(); err != nil { // its successor makes the change
+		if err := c.outcome(c.ctx, r.LeadershipTransfer(), nil); err != nil { // its successor makes the change
 			return fmt.Errorf("control: hand over the lead before leaving: %w", err)
 		}
 		return nil
@@ -70,7 +91,7 @@ func (c *Control) align(r *raft.Raft) error {
 	default:
 		future = r.AddNonvoter(change.ID, change.Address, 0, time.Second)
 	}
-	if err := waitFor(c.ctx, future); err != nil {
+	if err := c.outcome(c.ctx, future, nil); err != nil {
 		return fmt.Errorf("control: change node %q in raft: %w", change.ID, err)
 	}
 	c.announceChange() // there may be more to do
@@ -206,7 +227,7 @@ func (c *Control) moveLead(r *raft.Raft) {
 	c.reign.mu.Lock()
 	c.reign.moved = time.Now()
 	c.reign.mu.Unlock()
-	err := r.LeadershipTransferToServer(raft.ServerID(best), raft.ServerAddress(s.Nodes[best].Addr)).Error()
+	err := c.outcome(c.ctx, r.LeadershipTransferToServer(raft.ServerID(best), raft.ServerAddress(s.Nodes[best].Addr)), nil)
 	c.conf.Log.Info("hands the lead over", "to", best, "err", err)
 }
 

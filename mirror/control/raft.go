@@ -2,7 +2,6 @@ package control
 
 import (
 	"fmt"
-	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -17,8 +16,10 @@ func (c *Control) raftConfig(notify chan<- bool) *raft.Config {
 	// A follower at 100 ms is heard every 100 ms and a fifth of Heartbeat: a shorter
 	// lease would depose a leader that has only this one left.
 	conf.LeaderLeaseTimeout = c.conf.Heartbeat
-	// Followers learn of a commit with the next message: this is how long they wait.
-	conf.CommitTimeout = max(time.Millisecond, c.conf.Heartbeat/40)
+	// Raft has one request to a follower under way at a time, so that an idle one makes
+	// an entry wait for its round trip. The leader has its own way to tell followers
+	// what is decided, see poke; this is only in case that fails.
+	conf.CommitTimeout = 5 * c.conf.Heartbeat
 	conf.SnapshotThreshold = 2048
 	conf.TrailingLogs = 1024
 	// A node that is removed stays, to be told so and to be added again.

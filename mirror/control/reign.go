@@ -57,7 +57,7 @@ func (c *Control) watchLeadership(r *raft.Raft, notify <-chan bool) {
 				continue
 			}
 			term := r.CurrentTerm()
-			if err := r.Barrier(0).Error(); err != nil {
+			if err := c.outcome(c.ctx, r.Barrier(0), nil); err != nil {
 				c.conf.Log.Debug("lost leadership before it began", "err", err)
 				continue
 			}
@@ -173,7 +173,7 @@ func (c *Control) renewHere(ctx context.Context, volume string, epoch uint64) er
 		return err
 	}
 	verified := r.VerifyLeader()
-	if err := waitFor(ctx, verified); err != nil {
+	if err := c.outcome(ctx, verified, nil); err != nil {
 		return &held{fmt.Sprintf("the leader does not reach a majority: %v", err), c.conf.Heartbeat / 8}
 	}
 	return nil
@@ -217,36 +217,11 @@ func (c *Control) applyHere(ctx context.Context, cmd Command) (Result, error) {
 		return Result{}, &Refused{err.Error()}
 	}
 	future := r.Apply(entry, time.Second)
-	err = waitFor(ctx, doneAfter{future, done})
+	err = c.outcome(ctx, future, done)
 	if err != nil {
 		return Result{}, fmt.Errorf("control: apply at the leader: %w", err)
 	}
 	return future.Response().(Result), nil
-}
-
-// doneAfter calls done when the future's outcome is known, whoever still waits for it.
-type doneAfter struct {
-	raft.Future
-	done func()
-}
-
-// Error waits for the outcome.
-func (f doneAfter) Error() error {
-	defer f.done()
-	return f.Future.Error()
-}
-
-// waitFor waits for a future no longer than ctx; raft ends all of them at the latest
-// when it is shut down.
-func waitFor(ctx context.Context, f raft.Future) error {
-	outcome := make(chan error, 1)
-	go func() { outcome <- f.Error() }()
-	select {
-	case err := <-outcome:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // Refused is a command that can never apply, and why.

@@ -63,7 +63,10 @@ func (t *transport) SetHeartbeatHandler(func(raft.RPC)) {}
 
 // AppendEntries sends entries, or a heartbeat, unless the disk has stalled.
 func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
-	if t.stalled() {
+	switch {
+	case t.closed.Err() != nil:
+		return raft.ErrTransportShutdown
+	case t.stalled():
 		return errStalled
 	}
 	sent := time.Now()

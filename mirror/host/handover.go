@@ -121,7 +121,7 @@ func (s *Seat) again(ctx context.Context, v *control.Volume, slot mirror.Replica
 		return fmt.Errorf("take in a change of the volume: the local disk hangs: %w", ctx.Err())
 	}
 	if err := s.resize(v); err != nil {
-		return err
+		return fmt.Errorf("take in a change of the volume: %w", err)
 	}
 	s.follow()
 	rec := recordOf(v)
@@ -140,12 +140,4 @@ func (s *Seat) handOverToAny(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// resize makes this node's copy as large as the volume is.
-func (s *Seat) resize(v *control.Volume) error {
-	if s.store.Size() == v.Size {
-		return nil
-	}
-	return errors.New("resize: not possible")
 }

@@ -162,6 +162,8 @@ func (s *Seat) play(ctx context.Context, v *control.Volume) error {
 		return nil
 	case role == Bystander:
 		return s.open(v)
+	case s.outgrown(v):
+		return s.grow(v)
 	}
 	if err := s.obey(v, slot); err != nil {
 		return err
@@ -171,11 +173,20 @@ func (s *Seat) play(ctx context.Context, v *control.Volume) error {
 
 // open opens this node's replica, a new one if there is none.
 func (s *Seat) open(v *control.Volume) error {
+	if err := s.openStore(v); err != nil {
+		return err
+	}
+	s.follow()
+	return nil
+}
+
+// openStore opens this node's copy, and makes it as large as the volume is.
+func (s *Seat) openStore(v *control.Volume) error {
 	dir := s.h.dirOf(v)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("open the replica: %w", err)
 	}
-	st, err := s.h.conf.Open(store.Options{Path: filepath.Join(dir, "data"), Size: v.Size, Direct: s.h.conf.Direct})
+	st, err := s.h.conf.Open(store.Options{Path: filepath.Join(dir, "data"), Size: v.Size, Grow: true, Direct: s.h.conf.Direct})
 	if err != nil {
 		return fmt.Errorf("open the replica: %w", err)
 	}
@@ -185,7 +196,6 @@ func (s *Seat) open(v *control.Volume) error {
 	s.mu.Lock()
 	s.store = st
 	s.mu.Unlock()
-	s.follow()
 	return nil
 }
 

@@ -24,15 +24,20 @@ const (
 )
 
 type cli struct {
-	Node    nodeCmd    `cmd:"" help:"Take part in a cluster: keep replicas of volumes, vote, and serve every volume over NBD."`
-	Volume  volumeCmd  `cmd:"" help:"Make, list, show, resize and delete volumes, and say which nodes have copies."`
-	Serve   serveCmd   `cmd:"" help:"Serve a volume over NBD and mirror every write to its replicas."`
-	Replica replicaCmd `cmd:"" help:"Hold a replica of a volume for a serve elsewhere."`
-	Status  statusCmd  `cmd:"" help:"Show how a served volume stands: who is in sync, and how far resync is."`
-	Verify  verifyCmd  `cmd:"" help:"Compare the replicas of a served volume with its primary, and repair them."`
-	Sweep   sweepCmd   `cmd:"" help:"Measure write latency against distance and find the synchronous limit."`
-	Wan     wanCmd     `cmd:"" help:"Look at link profiles; put a link on an interface; clean up."`
-	Version versionCmd `cmd:"" help:"Print version, commit and build."`
+	Node     nodeCmd     `cmd:"" help:"Take part in a cluster: keep replicas of volumes, vote, and serve every volume over NBD."`
+	Volume   volumeCmd   `cmd:"" help:"Make, list, show, resize and delete volumes, and say which nodes have copies."`
+	Cluster  clusterCmd  `cmd:"" help:"List, add and remove nodes, and say who votes."`
+	Handover handoverCmd `cmd:"" help:"Make another node the primary of a volume, without losing anything."`
+	Failover failoverCmd `cmd:"" help:"Make another copy the volume after the primary was lost."`
+	Events   eventsCmd   `cmd:"" help:"Show what happened, when and why."`
+	Serve    serveCmd    `cmd:"" help:"Serve a volume over NBD and mirror every write to its replicas."`
+	Replica  replicaCmd  `cmd:"" help:"Hold a replica of a volume for a serve elsewhere."`
+	Status   statusCmd   `cmd:"" help:"Show how a served volume stands: who is in sync, and how far resync is."`
+	Verify   verifyCmd   `cmd:"" help:"Compare the replicas of a served volume with its primary, and repair them."`
+	Sweep    sweepCmd    `cmd:"" help:"Measure write latency against distance and find the synchronous limit."`
+	Drill   drillCmd   `cmd:"" help:"Break a cluster in every way, over and over, and check that nothing is lost."`
+	Wan      wanCmd      `cmd:"" help:"Look at link profiles; put a link on an interface; clean up."`
+	Version  versionCmd  `cmd:"" help:"Print version, commit and build."`
 }
 
 const description = `Synchronous block mirroring over distance, and the measuring of it.

@@ -48,7 +48,7 @@ type Refused struct {
 }
 
 // Error says who refused, and why.
-func (e *Refused) Error() string { return fmt.Sprintf("the node at %s answered: %s", e.At, e.Why) }
+func (e *Refused) Error() string { return fmt.Sprintf("lockstep at %s answered: %s", e.At, e.Why) }
 
 // Ask sends a request; ask, unless nil, is its body as JSON. The caller closes the
 // answer's body. An answer that is not 200 is a [Refused] error.
@@ -73,14 +73,14 @@ func (c *Client) Ask(ctx context.Context, method, target string, ask any) (*http
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case err != nil:
-		return nil, fmt.Errorf("ask the node at %s: %w%s", c.at, err, dialHint(err))
+		return nil, fmt.Errorf("ask lockstep at %s: %w%s", c.at, err, dialHint(err))
 	case response.StatusCode == http.StatusOK:
 		return response, nil
 	}
 	defer response.Body.Close()
 	var refusal Refusal
 	if json.NewDecoder(response.Body).Decode(&refusal) != nil || refusal.Error == "" {
-		refusal.Error = response.Status + " (is a lockstep node of this version there?)"
+		refusal.Error = response.Status + " (is a lockstep of this version there?)"
 	}
 	return nil, &Refused{c.at, response.StatusCode, refusal.Error}
 }
@@ -96,7 +96,7 @@ func (c *Client) Get(ctx context.Context, method, target string, ask, out any) e
 		return nil
 	}
 	if err := json.NewDecoder(response.Body).Decode(out); err != nil {
-		return fmt.Errorf("read the answer of the node at %s: %w", c.at, err)
+		return fmt.Errorf("read the answer of lockstep at %s: %w", c.at, err)
 	}
 	return nil
 }
@@ -104,11 +104,11 @@ func (c *Client) Get(ctx context.Context, method, target string, ask, out any) e
 func dialHint(err error) string {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return " (is lockstep node running, and is that its DATA/admin.sock?)"
+		return " (is lockstep node running with that data directory, or lockstep serve with that --admin?)"
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return " (nothing listens there: start lockstep node)"
+		return " (nobody listens there: the process has ended, or was not started)"
 	case errors.Is(err, fs.ErrPermission):
-		return " (ask as the user that runs lockstep node, or as root)"
+		return " (ask as the user that runs lockstep there, or as root)"
 	}
 	return ""
 }

@@ -89,6 +89,9 @@ func (n *node) handler() http.Handler {
 	mux.HandleFunc("POST /volumes/{volume}/handover", n.postHandover)
 	mux.HandleFunc("POST /volumes/{volume}/failover", n.postFailover)
 	mux.HandleFunc("POST /volumes/{volume}/verify", n.postVerify)
+	mux.HandleFunc("POST /verify", func(w http.ResponseWriter, _ *http.Request) {
+		api.Refuse(w, http.StatusBadRequest, "which volume? (lockstep verify VOLUME)")
+	})
 	mux.HandleFunc("GET /healthz", n.getHealth)
 	mux.Handle("GET /metrics", n.metrics.handler())
 	return mux

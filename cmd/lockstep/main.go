@@ -35,7 +35,7 @@ type cli struct {
 	Status   statusCmd   `cmd:"" help:"Show how a served volume stands: who is in sync, and how far resync is."`
 	Verify   verifyCmd   `cmd:"" help:"Compare the replicas of a served volume with its primary, and repair them."`
 	Sweep    sweepCmd    `cmd:"" help:"Measure write latency against distance and find the synchronous limit."`
-	Drill   drillCmd   `cmd:"" help:"Break a cluster in every way, over and over, and check that nothing is lost."`
+	Drill    drillCmd    `cmd:"" help:"Break a cluster in every way, over and over, and check that nothing is lost."`
 	Wan      wanCmd      `cmd:"" help:"Look at link profiles; put a link on an interface; clean up."`
 	Version  versionCmd  `cmd:"" help:"Print version, commit and build."`
 }

@@ -94,6 +94,7 @@ func Refuse(w http.ResponseWriter, code int, why string) { Answer(w, code, Refus
 
 // Members is who takes part in the cluster.
 type Members struct {
+	Node  string                  `json:"node"` // whose view it is: the leader's, if there is one
 	Group control.Status          `json:"group"`
 	Nodes map[string]control.Node `json:"nodes"`
 }

@@ -139,14 +139,17 @@ func (n *node) carryOut(w http.ResponseWriter, r *http.Request, c control.Comman
 
 // fail answers with an error.
 func fail(w http.ResponseWriter, err error) {
-	code := http.StatusInternalServerError
+	code, why := http.StatusInternalServerError, err.Error()
+	refused, isRefused := errors.AsType[*control.Refused](err)
 	switch {
-	case errors.As(err, new(*control.Refused)), errors.Is(err, errLost):
+	case isRefused:
+		code, why = http.StatusConflict, refused.Reason
+	case errors.Is(err, errLost):
 		code = http.StatusConflict
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, control.ErrUnknown):
 		code = http.StatusServiceUnavailable
 	}
-	api.Refuse(w, code, err.Error())
+	api.Refuse(w, code, why)
 }
 
 // read decodes a request's body; if that fails it has answered.

@@ -8,8 +8,16 @@ import (
 	"lockstep/mirror/control"
 )
 
-func (n *node) getNodes(w http.ResponseWriter, _ *http.Request) {
-	api.Answer(w, http.StatusOK, api.Members{Group: n.group.Status(), Nodes: n.group.State().Nodes})
+// getNodes answers with what the leader knows, who alone measures the others; or with
+// what is known here, if it cannot be asked.
+func (n *node) getNodes(w http.ResponseWriter, r *http.Request) {
+	m := api.Members{Node: n.conf.Name, Group: n.group.Status(), Nodes: n.group.State().Nodes}
+	if leader := m.Group.Leader; leader != n.conf.Name && leader != "" && r.Header.Get(relayed) == "" {
+		if theirs := new(api.Members); n.askNode(r.Context(), leader, "/nodes", theirs) == nil {
+			m = *theirs
+		}
+	}
+	api.Answer(w, http.StatusOK, m)
 }
 
 func (n *node) deleteNode(w http.ResponseWriter, r *http.Request) {

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -82,29 +83,40 @@ func (n *node) standing(ctx context.Context, v *control.Volume) (*mirror.Status,
 	if v.Primary == n.conf.Name {
 		return nil, fmt.Errorf("%s is the primary and does not lead yet", v.Primary)
 	}
+	s := new(mirror.Status)
+	if err := n.askNode(ctx, v.Primary, "/volumes/"+url.PathEscape(v.Name)+"/standing", s); err != nil {
+		return nil, fmt.Errorf("its primary: %w", err)
+	}
+	return s, nil
+}
+
+// askNode asks another node for what it knows itself.
+func (n *node) askNode(ctx context.Context, node, path string, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	target := "http://" + n.group.State().Nodes[v.Primary].Addr + "/volumes/" + url.PathEscape(v.Name) + "/standing"
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+n.group.State().Nodes[node].Addr+path, nil)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	request.Header.Set(relayed, n.conf.Name)
 	response, err := n.peers.Do(request)
+	if wrapped, ok := errors.AsType[*url.Error](err); ok {
+		err = wrapped.Err
+	}
 	if err != nil {
-		return nil, fmt.Errorf("its primary, %s, cannot be asked: %w", v.Primary, err)
+		return fmt.Errorf("node %s cannot be asked: %w", node, err)
 	}
 	defer response.Body.Close()
+	body := json.NewDecoder(io.LimitReader(response.Body, maxBody))
 	if response.StatusCode != http.StatusOK {
 		var refusal api.Refusal
-		_ = json.NewDecoder(io.LimitReader(response.Body, maxBody)).Decode(&refusal) // the code says it too
-		return nil, fmt.Errorf("its primary, %s, answers %s: %s", v.Primary, response.Status, refusal.Error)
+		_ = body.Decode(&refusal) // the code says it too
+		return fmt.Errorf("node %s answers %s: %s", node, response.Status, refusal.Error)
 	}
-	s := new(mirror.Status)
-	if err := json.NewDecoder(io.LimitReader(response.Body, maxBody)).Decode(s); err != nil {
-		return nil, fmt.Errorf("read the answer of its primary, %s: %w", v.Primary, err)
+	if err := body.Decode(into); err != nil {
+		return fmt.Errorf("read the answer of node %s: %w", node, err)
 	}
-	return s, nil
+	return nil
 }
 
 // whatIsLost refuses a failover to a copy that is not in sync, and says what it would

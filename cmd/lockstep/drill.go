@@ -22,7 +22,7 @@ type drillCmd struct {
 	KM         distanceFlag   `name:"km" default:"100" placeholder:"N" help:"Distance between the sites with data, as 100, 500m or 62mi."`
 	WitnessKM  *distanceFlag  `name:"witness-km" placeholder:"N" help:"Distance of the witness from both. Default: as --km."`
 	WitnessRTT *time.Duration `name:"witness-rtt" placeholder:"DURATION" help:"Round trip time to the witness instead, as 100ms."`
-	Size       byteSize       `default:"64MiB" help:"Of the volume."`
+	Size       byteSize       `default:"16MiB" help:"Of the volume."`
 	Hold       time.Duration  `default:"2s" help:"How long a fault lasts, up to half more."`
 	Think      time.Duration  `default:"3ms" help:"How long each of a site's 4 writers and its reader wait between two requests: less is more load."`
 	Timeout    time.Duration  `default:"60s" help:"Within which all must be in sync again after a fault."`

@@ -154,7 +154,11 @@ func settled(v *api.VolumeStatus) error {
 
 // Compare has the primary compare all copies.
 func (c *drillCluster) Compare(ctx context.Context) (blocks int64, err error) {
+	// A copy that falls out of sync meanwhile can't be compared: that begins again.
 	err = c.retry(ctx, func(context.Context) error {
+		if err := c.Settle(ctx); err != nil {
+			return err
+		}
 		blocks, err = c.nodes[0].verify(ctx)
 		return err
 	})

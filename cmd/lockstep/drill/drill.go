@@ -7,7 +7,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
-	"sync"
 	"time"
 )
 
@@ -155,22 +154,19 @@ func (d *Drill) breakAndMend(ctx context.Context, kind Kind) error {
 	return nil
 }
 
-// readBack reads at all sites at once and returns the blocks that are bad at any,
-// with what they hold.
+// readBack reads at each site and returns the blocks that are bad at any, with what
+// they hold.
 func (d *Drill) readBack(ctx context.Context) (map[int64][]byte, error) {
-	found := make([]map[int64][]byte, len(d.sites))
-	errs := make([]error, len(d.sites))
-	var reading sync.WaitGroup
-	for i, s := range d.sites {
-		reading.Go(func() { found[i], errs[i] = s.readBack(ctx) })
-	}
-	reading.Wait()
 	bad := map[int64][]byte{}
-	for _, some := range found {
+	for _, s := range d.sites {
+		some, err := s.readBack(ctx)
 		maps.Copy(bad, some)
+		if err != nil {
+			return bad, err
+		}
 	}
 	for block, holds := range bad {
 		d.model.forgive(block, holds)
 	}
-	return bad, errors.Join(errs...)
+	return bad, nil
 }

@@ -132,7 +132,7 @@ func (s *site) readOne() func(context.Context) {
 // readBack reads the whole volume with nobody writing, and returns the blocks that
 // are not as they have to be, with what they hold.
 func (s *site) readBack(ctx context.Context) (map[int64][]byte, error) {
-	const chunk = 256
+	const chunk = 16 // blocks: a reader that floods its path would be a fault of its own
 	bad := map[int64][]byte{}
 	buf := make([]byte, chunk*BlockSize)
 	total := int64(len(s.model.blocks))

@@ -32,12 +32,13 @@ const maxSessions = 4096
 type Origins struct {
 	Whole    bool
 	sessions map[uint64]*once
-	order    []uint64 // sessions by age
+	order    []uint64 // sessions, the next to be forgotten first
 }
 
 type once struct {
 	lowest  uint64
 	known   bool           // nothing from lowest on is forgotten
+	used    bool           // since it was last its turn to be forgotten
 	numbers map[uint64]*Op // from lowest on; nil: applied
 }
 
@@ -49,6 +50,8 @@ func (o *Origins) note(from Origin, op *Op) {
 	s := o.sessions[from.Session]
 	if s == nil {
 		s = o.begin(from.Session)
+	} else {
+		s.used = true
 	}
 	s.known = s.known || from.Known
 	s.trim(from.Lowest)
@@ -78,14 +81,29 @@ func (o *Origins) begin(session uint64) *once {
 		o.sessions = map[uint64]*once{}
 	}
 	if len(o.order) == maxSessions {
-		delete(o.sessions, o.order[0])
-		o.order = o.order[1:]
-		o.Whole = false
+		o.forget()
 	}
 	s := &once{numbers: map[uint64]*Op{}}
 	o.sessions[session] = s
 	o.order = append(o.order, session)
 	return s
+}
+
+// forget makes room for a session. One that is in use gets another turn: however many
+// clients come and go, one that stays is remembered.
+func (o *Origins) forget() {
+	for {
+		oldest := o.order[0]
+		o.order = o.order[1:]
+		s := o.sessions[oldest]
+		if !s.used {
+			delete(o.sessions, oldest)
+			o.Whole = false
+			return
+		}
+		s.used = false
+		o.order = append(o.order, oldest)
+	}
 }
 
 // done notes that op is applied everywhere.
@@ -100,8 +118,8 @@ func (o *Origins) done(op *Op) {
 	}
 }
 
-// All yields what was applied, or is in line wherever its effect is to be: sessions by
-// age, their numbers ascending. An op without a seq was sent nowhere yet. A session
+// All yields what was applied, or is in line wherever its effect is to be: sessions
+// in order, their numbers ascending. An op without a seq was sent nowhere yet. A session
 // of which that leaves nothing is named with number 0, if it is known.
 func (o *Origins) All(yield func(Origin) bool) {
 	for _, session := range o.order {

@@ -62,6 +62,13 @@ func TestOriginsForgetTheOldestSession(t *testing.T) {
 	if c := o.Clone(); c.Whole {
 		t.Error("a clone of what is not whole is")
 	}
+	for session := range uint64(2 * maxSessions) { // 1 goes on amid clients that come and go
+		o.Add(Origin{Session: 1, Number: session + 2, Lowest: session + 2})
+		o.Add(Origin{Session: maxSessions + 1 + session, Number: 1})
+	}
+	if s := o.sessions[1]; s == nil || len(o.sessions) != maxSessions {
+		t.Errorf("of %d sessions, the one in use is not", len(o.sessions))
+	}
 }
 
 // TestOriginsKnowASessionFromAnOpThatHasNoneBeforeIt: who has forgotten everything

@@ -94,11 +94,10 @@
 //	    34    n client       its name, UTF-8; empty if it has none
 //
 //	refuse
-//	     0    1 reason       1 not primary, 2 old generation, 3 other incarnation,
-//	                         4 the volume is smaller
+//	     0    1 reason       1 not primary, 2 old generation, 3 other incarnation
 //	     1    1 name length  n
 //	     2    n primary      the name of the node that is, if known
 //
-// A hello with a later incarnation than the node's own is answered with "not
-// primary": the node is behind.
+// A hello with a later incarnation or a larger size than the node's own is answered
+// with "not primary": the node is behind.
 package forward

@@ -199,6 +199,7 @@ func (f *Front) Complete(ops []*mirror.Op) {
 	f.mu.Lock()
 	for i, op := range ops {
 		e := op.Tag.(*entry) //nolint:errcheck // the Front set it
+		e.op = op            // a copy, if a hung disk still has the other
 		if retryable(op.Err) {
 			again = append(again, e)
 			continue

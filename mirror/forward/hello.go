@@ -55,7 +55,6 @@ const (
 	NotPrimary       Reason = iota + 1 // the node does not serve the volume now
 	OldGeneration                      // the client has been to another node since
 	OtherIncarnation                   // the volume may have lost what the client wrote
-	OtherSize                          // the volume is smaller than the client thinks
 )
 
 func (r Reason) String() string {
@@ -66,8 +65,6 @@ func (r Reason) String() string {
 		return "the client has attached to the volume anew since"
 	case OtherIncarnation:
 		return "the volume was brought back without what it may have acknowledged: close the device, check what is on it, and open it again"
-	case OtherSize:
-		return "the volume is smaller than the client was told"
 	}
 	return fmt.Sprintf("reason %d", uint8(r))
 }

@@ -153,12 +153,11 @@ func (s *Server) claim(key string, hi *hello, c *session) (older *session, newer
 		at = new(seat)
 	}
 	switch {
-	case s.closed, hi.incarnation > s.conf.Incarnation: // the client knows of a later primary
+	case s.closed, hi.incarnation > s.conf.Incarnation, hi.size > uint64(s.conf.Size):
+		// Or the client knows of a later primary, or of a growth that is yet to come here.
 		return nil, false, &Refusal{Reason: NotPrimary}
 	case hi.incarnation != s.conf.Incarnation:
 		return nil, false, &Refusal{Reason: OtherIncarnation}
-	case hi.size > uint64(s.conf.Size):
-		return nil, false, &Refusal{Reason: OtherSize}
 	case hi.generation < max(floor, at.generation):
 		return nil, false, &Refusal{Reason: OldGeneration}
 	}

@@ -45,7 +45,7 @@ func TestWhoIsWelcome(t *testing.T) {
 		"an earlier incarnation":  {hi: hello{session: 1, incarnation: 1}, want: OtherIncarnation},
 		"from a later primary":    {hi: hello{session: 1, incarnation: 3}, want: NotPrimary},
 		"of a smaller volume":     {hi: hello{session: 1, incarnation: 2, size: testSize - 1}},
-		"of a larger volume":      {hi: hello{session: 1, incarnation: 2, size: testSize + 1}, want: OtherSize},
+		"of a larger volume":      {hi: hello{session: 1, incarnation: 2, size: testSize + 1}, want: NotPrimary},
 		"a refused one is no bar": {before: []hello{{client: "a", generation: 9, incarnation: 1}}, hi: hello{client: "a", generation: 1, incarnation: 2}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -263,7 +263,7 @@ func TestSilence(t *testing.T) {
 // TestRefusalsEndASession: who has been to another node since, or whose volume may
 // have forgotten, is told, once and for all.
 func TestRefusalsEndASession(t *testing.T) {
-	for _, reason := range []Reason{OldGeneration, OtherIncarnation, OtherSize} {
+	for _, reason := range []Reason{OldGeneration, OtherIncarnation} {
 		told := make(chan *Refusal, 1)
 		c := newCaller(FrontConfig{Refused: func(r *Refusal) { told <- r }, Dial: func(context.Context, string) (net.Conn, error) {
 			client, server := net.Pipe()

@@ -42,6 +42,8 @@ type request struct {
 	origin  mirror.Origin
 	buf     *buffer
 	cost    int64
+	err     error // what became of it
+	lent    bool  // a hung disk still has op and buf
 }
 
 // Sink implements [Tag].
@@ -190,11 +192,15 @@ func (c *session) roomLocked(n int64) bool {
 // Complete implements [Sink]: ops come back from the volume, and are answered if the
 // connection is still there.
 func (c *session) Complete(ops []*mirror.Op) {
+	for _, op := range ops {
+		r := op.Tag.(*request) //nolint:errcheck // the session set it
+		r.err, r.lent = op.Err, op != &r.op
+	}
 	c.mu.Lock()
 	gone := c.closed || c.err != nil
 	if !gone {
 		for _, op := range ops {
-			c.line.queue = append(c.line.queue, op.Tag.(*request)) //nolint:errcheck // the session set it
+			c.line.queue = append(c.line.queue, op.Tag.(*request)) //nolint:errcheck // likewise
 		}
 	}
 	c.mu.Unlock()
@@ -210,7 +216,7 @@ func (c *session) Complete(ops []*mirror.Op) {
 // encode implements frame: the answer.
 func (r *request) encode(b []byte) (head, payload []byte) {
 	h := header{kind: kindReply, tag: r.tag}
-	switch err := r.op.Err; {
+	switch err := r.err; {
 	case retryable(err):
 		h.flags = flagAgain
 	case err != nil:
@@ -234,12 +240,13 @@ func errnoOf(err error) uint16 {
 // sent implements frame: the request is over.
 func (r *request) sent() {
 	c, cost := r.session, r.cost
-	putBuffer(r.buf)
-	r.op.Reset()
-	r.op.Tag = nil
-	r.session, r.buf, r.origin = nil, nil, mirror.Origin{}
-	requestPool.Put(r)
-
+	if !r.lent {
+		putBuffer(r.buf)
+		r.op.Reset()
+		r.op.Tag = nil
+		r.session, r.buf, r.origin, r.err = nil, nil, mirror.Origin{}, nil
+		requestPool.Put(r)
+	}
 	c.flowMu.Lock()
 	c.ops--
 	c.bytes -= cost

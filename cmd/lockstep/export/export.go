@@ -108,12 +108,25 @@ func (e *Export) Complete(ops []*mirror.Op) {
 		}
 		c.request.Err = op.Err
 		l.requests = append(l.requests, c.request)
-		op.Reset() // a pooled op must not hold on to a request's buffer
-		op.Tag, c.request = nil, nil
-		calls.Put(c)
+		c.release(op)
 	}
 	nbd.Complete(l.requests)
 	scratches.Put(l)
+}
+
+// release gives c back. op is another one than c's if a disk that hangs still has
+// that, and the request's memory.
+func (c *call) release(op *mirror.Op) {
+	if op == &c.op {
+		op.Reset() // a pooled op must not hold on to a request's buffer
+		op.Tag, c.request = nil, nil
+		calls.Put(c)
+		return
+	}
+	c.request.Fresh()
+	if op.Kind == mirror.Read {
+		copy(c.request.Data, op.Data)
+	}
 }
 
 // Gone says whether the client of an op, by its Tag, waits no more.

@@ -110,6 +110,14 @@ func (v *Volume) Committed(r Record) {
 	v.tellUnlessClosed(Event{Kind: EvCommitted, Conf: r.Configuration, Now: now()})
 }
 
+// Origins is what is remembered of retried ops: for who leads next, if that is this
+// process again.
+func (v *Volume) Origins() Origins {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.machine.origins.Clone()
+}
+
 // HandOver makes another member in sync the primary, and this volume stop. Nothing
 // may be in flight that is to be acknowledged here. stay says that this copy remains
 // in sync: its node is not about to be stopped. It returns what is in force then: if

@@ -25,6 +25,9 @@ type ReplicaConfig struct {
 	Group bool
 	// Agreed says that this copy's node was the primary and gave that up in good order.
 	Agreed bool
+	// Origins is what is remembered of retried ops, if this process led the volume until
+	// now.
+	Origins Origins
 	// SyncTimeout is how long the disk may take to sync before this replica counts as
 	// lost; default 30 s.
 	SyncTimeout time.Duration
@@ -69,6 +72,7 @@ func NewReplica(conf ReplicaConfig) *Replica {
 	if conf.Agreed {
 		f.Agreed()
 	}
+	f.origins = conf.Origins
 	if conf.SyncTimeout == 0 {
 		conf.SyncTimeout = defaultSyncTimeout
 	}

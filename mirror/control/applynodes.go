@@ -20,8 +20,9 @@ func (t transition) mayHold(v *Volume, node string) (refused string) {
 	return ""
 }
 
-// replica adds, removes or replaces one. A replica in sync is the data's; the primary
-// has to leave it out first.
+// replica adds, removes or replaces one. One that is in sync is left out with that: the
+// primary waits for it until it hears so, and nobody else counts on it. The primary
+// has to hand over first.
 func (t transition) replica(v *Volume) (refused string) {
 	if t.c.Kind == kindAdd {
 		if refused := t.mayHold(v, t.c.Node); refused != "" {
@@ -42,8 +43,8 @@ func (t transition) replica(v *Volume) (refused string) {
 	switch {
 	case slot < 0:
 		return fmt.Sprintf("%q has no replica of volume %q", t.c.Node, v.Name)
-	case v.Replicas[slot].InSync:
-		return fmt.Sprintf("the replica of %q is in sync: its data still counts", t.c.Node)
+	case t.c.Node == v.Primary:
+		return fmt.Sprintf("%q is the primary of volume %q: hand it over first", t.c.Node, v.Name)
 	case t.c.Kind == kindRemove:
 		v.Replicas[slot] = Replica{}
 		t.event(fmt.Sprintf("the replica of %s is removed, slot %d is free", t.c.Node, slot))

@@ -222,6 +222,10 @@ func retryable(err error) bool {
 	return err != nil && (errors.Is(err, mirror.ErrDeposed) || errors.Is(err, mirror.ErrClosed) || errors.Is(err, mirror.ErrFailed))
 }
 
+// Drain waits until what was being submitted to a volume of this node has reached it.
+// It is for after [Front.Route] to elsewhere.
+func (f *Front) Drain() { f.sending.Wait() }
+
 // Fail ends the session: all that waits or is with another node comes back with
 // err, what this node's volume still has as soon as that gives it back, and later
 // ops at once. When it returns, nothing of the Front is sent or submitted any more.

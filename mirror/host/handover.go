@@ -15,19 +15,26 @@ const settleTimeout = 3 * time.Second
 
 // HandOver makes another node's copy, which must be in sync, the primary, and returns
 // when that one serves. It is for the node that leads.
-func (s *Seat) HandOver(ctx context.Context, to string) error {
-	err := s.do(ctx, func(ctx context.Context) error { return s.handOver(ctx, to, true) })
+// It also returns for how long clients were held back.
+func (s *Seat) HandOver(ctx context.Context, to string) (pause time.Duration, err error) {
+	var parked time.Time
+	var epoch uint64
+	err = s.do(ctx, func(ctx context.Context) (err error) {
+		parked, epoch, err = s.handOver(ctx, to, true)
+		return err
+	})
 	if err == nil {
-		err = s.served(ctx, to)
+		err = s.served(ctx, to, epoch)
 	}
 	if err != nil {
-		return fmt.Errorf("hand %s over to %s: %w", s.name, to, err)
+		return 0, fmt.Errorf("hand %s over to %s: %w", s.name, to, err)
 	}
-	return nil
+	return time.Since(parked), nil
 }
 
-// served waits until a node has taken the volume over.
-func (s *Seat) served(ctx context.Context, by string) error {
+// served waits until a node has taken the volume over that was named primary in an
+// epoch. This node's state may lag behind that.
+func (s *Seat) served(ctx context.Context, by string, epoch uint64) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, settleTimeout, errors.New("it was named primary and has not begun to serve: see lockstep status"))
 	defer cancel()
 	for {
@@ -35,8 +42,9 @@ func (s *Seat) served(ctx context.Context, by string) error {
 		switch v := s.h.conf.Group.State().Volumes[s.name]; {
 		case v == nil:
 			return errGone
-		case v.By == by && v.Primary == by:
+		case v.By == by && v.Primary == by && v.Epoch > epoch:
 			return nil
+		case v.Epoch < epoch:
 		case v.Primary != by:
 			return fmt.Errorf("%s is primary now: it claimed the volume meanwhile", v.Primary)
 		}
@@ -48,54 +56,54 @@ func (s *Seat) served(ctx context.Context, by string) error {
 	}
 }
 
-func (s *Seat) handOver(ctx context.Context, to string, stay bool) error {
+// handOver names another primary, and says since when clients are held back and under
+// which epoch.
+func (s *Seat) handOver(ctx context.Context, to string, stay bool) (parked time.Time, epoch uint64, err error) {
 	l, v := s.leading(), s.Record()
 	switch {
 	case l == nil || v == nil:
-		return errNotLeading
+		return parked, 0, errNotLeading
 	case to == s.h.conf.Name:
-		return errors.New("it leads it already")
+		return parked, 0, errors.New("it leads it already")
 	}
 	slot := slotOf(v, to)
 	if slot == mirror.NoReplica || !v.Replicas[slot].InSync {
-		return errors.New("that node has no copy in sync (see lockstep status)")
+		return parked, 0, errors.New("that node has no copy in sync (see lockstep status)")
 	}
-	in, err := s.pass(ctx, l, slot, stay)
+	parked, in, err := s.pass(ctx, l, slot, stay)
 	if err != nil {
-		return err
+		return parked, 0, err
 	}
 	if in.Primary != slot {
-		return errors.New("another change of the configuration came first: try again")
+		return parked, 0, errors.New("another change of the configuration came first: try again")
 	}
-	return nil
+	return parked, in.Epoch, nil
 }
 
 // pass parks requests, waits until every write is complete and durable, and proposes
 // another primary. If that fails requests go on.
-func (s *Seat) pass(ctx context.Context, l *lead, to mirror.ReplicaID, stay bool) (in mirror.Configuration, err error) {
+func (s *Seat) pass(ctx context.Context, l *lead, to mirror.ReplicaID, stay bool) (parked time.Time, in mirror.Configuration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*settleTimeout)
 	defer cancel()
 	if err := l.volume.Quiesce(ctx); err != nil { // under load, so that little is left
-		return in, fmt.Errorf("not every copy in sync could be flushed: %w", err)
+		return parked, in, fmt.Errorf("not every copy in sync could be flushed: %w", err)
 	}
+	parked = time.Now()
 	s.park(l)
-	defer func() {
-		if err != nil || in.Primary != to {
-			s.admit(l, s.Record())
-		}
-	}()
+	s.routes.drain()
 	short, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
 	if err := l.volume.Quiesce(short); err != nil {
-		return in, fmt.Errorf("writes in flight did not complete: %w", err)
+		s.admit(l, s.Record())
+		return parked, in, fmt.Errorf("writes in flight did not complete: %w", err)
 	}
-	if in, err = l.volume.HandOver(ctx, to, stay); err != nil {
-		return in, err
+	in, err = l.volume.HandOver(ctx, to, stay)
+	if err == nil && in.Primary != to {
+		s.admit(l, s.Record())
+		return parked, in, nil
 	}
-	if in.Primary == to {
-		s.stepDown(l, true)
-	}
-	return in, nil
+	s.stepDown(l, true) // also if it is not known what is in force: the other one may lead already
+	return parked, in, err
 }
 
 // again makes this node lead anew, with what changed of the volume: it hands over to
@@ -109,6 +117,7 @@ func (s *Seat) again(ctx context.Context, v *control.Volume, slot mirror.Replica
 		return fmt.Errorf("take in a change of the volume: %w", err)
 	}
 	s.park(l)
+	s.routes.drain()
 	if err := l.volume.Quiesce(ctx); err != nil {
 		s.admit(l, v)
 		return fmt.Errorf("take in a change of the volume: %w", err)
@@ -136,7 +145,8 @@ func (s *Seat) handOverToAny(ctx context.Context) error {
 	}
 	for _, r := range v.Replicas {
 		if r.InSync && r.Node != s.h.conf.Name {
-			return s.handOver(ctx, r.Node, false)
+			_, _, err := s.handOver(ctx, r.Node, false)
+			return err
 		}
 	}
 	return nil

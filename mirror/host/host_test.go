@@ -37,7 +37,7 @@ func TestHandover(t *testing.T) {
 			from, to = to, from
 		}
 		began := time.Now()
-		if err := c.seat(from).HandOver(context.Background(), to); err != nil {
+		if _, err := c.seat(from).HandOver(context.Background(), to); err != nil {
 			t.Fatal(err)
 		}
 		b.wantRead(int64(i)*4096, byte(i))
@@ -92,7 +92,7 @@ func TestReplaceDeadNode(t *testing.T) {
 	c.inSync("a", "a", "c")
 	close(stop)
 	<-load
-	if err := c.seat("a").HandOver(context.Background(), "c"); err != nil {
+	if _, err := c.seat("a").HandOver(context.Background(), "c"); err != nil {
 		t.Fatal(err)
 	}
 	a.wantRead(0, 77)

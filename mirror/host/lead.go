@@ -41,6 +41,7 @@ func (s *Seat) obey(v *control.Volume, slot mirror.ReplicaID) error {
 	err := s.store.Update(func(m *store.Meta) {
 		m.Volume, m.Complete, m.Lossy, m.Why = wire.ID(v.ID), true, false, ""
 	})
+	s.obeyed = true
 	s.follow()
 	return err
 }
@@ -138,9 +139,10 @@ func (s *Seat) promote(before, in *control.Volume, slot mirror.ReplicaID, servic
 	}
 	l.volume = volume
 	s.become(Leading, nil, l)
-	if state.Complete {
+	if state.Complete && !s.obeyed {
 		s.admit(l, in)
 	}
+	s.obeyed = false
 	return nil
 }
 
@@ -222,7 +224,7 @@ func (s *Seat) begin(ctx context.Context, v *control.Volume, l *lead) error {
 		return nil
 	}
 	c := control.NewIncarnation(s.name, v.Epoch)
-	c.Why = "every copy in sync lost power: what was not flushed may be lost"
+	c.Why = "this copy may lack acknowledged writes, and no better one is left"
 	ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
 	defer cancel()
 	r, err := s.h.conf.Group.Do(ctx, c)
@@ -270,6 +272,9 @@ func (s *Seat) giveUp(l *lead) {
 func (s *Seat) stepDown(l *lead, agreed bool) {
 	s.agreed = agreed
 	s.park(l)
+	if agreed {
+		s.origins = l.volume.Origins()
+	}
 	s.become(Stopping, nil, nil)
 	if v := s.Record(); v != nil {
 		s.routes.set(s.route(v))

@@ -18,7 +18,7 @@ func (s *Seat) outgrown(v *control.Volume) bool {
 func (s *Seat) grow(v *control.Volume) error {
 	r := s.replica
 	s.become(Stopping, nil, nil)
-	r.Retire()
+	_, s.origins = r.Retire()
 	if err := s.resize(v); err != nil {
 		return err
 	}

@@ -47,6 +47,15 @@ func (r *routes) set(route forward.Route) {
 	}
 }
 
+// drain waits until what fronts were submitting to this node's volume has reached it.
+func (r *routes) drain() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for f := range r.fronts {
+		f.Drain()
+	}
+}
+
 // begin takes in the volume's incarnation, and ends the fronts of another: acknowledged
 // writes were given up since.
 func (r *routes) begin(incarnation uint64) {
@@ -151,6 +160,9 @@ func (s *Seat) Attach(ctx context.Context, client string, complete func([]*mirro
 		return nil, errGone
 	}
 	conf.Size = v.Size
+	if l := s.leading(); l != nil {
+		conf.Size = l.size // it may be about to grow
+	}
 	if v.Policy.OnIsolation == "error" {
 		conf.Park = isolationTimeout
 	}

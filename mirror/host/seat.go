@@ -38,10 +38,12 @@ type Seat struct {
 	asked chan errand
 
 	// Of the goroutine.
-	rest    time.Time     // no claim before that: the last promotion came to nothing
-	stopped chan struct{} // closed when what was led has stopped
-	agreed  bool          // it gave up in good order
-	said    string        // the last error that was logged
+	rest    time.Time      // no claim before that: the last promotion came to nothing
+	stopped chan struct{}  // closed when what was led has stopped
+	agreed  bool           // it gave up in good order
+	origins mirror.Origins // of what was led or followed until now, if that was in good order
+	obeyed  bool           // this copy counts as whole by an operator's word
+	said    string         // the last error that was logged
 
 	routes routes
 
@@ -160,6 +162,8 @@ func (s *Seat) play(ctx context.Context, v *control.Volume) error {
 		return s.abandon(v)
 	case slot == mirror.NoReplica:
 		return nil
+	case role == Bystander && time.Now().Before(s.rest):
+		return nil
 	case role == Bystander:
 		return s.open(v)
 	case s.outgrown(v):
@@ -174,11 +178,15 @@ func (s *Seat) play(ctx context.Context, v *control.Volume) error {
 // open opens this node's replica, a new one if there is none.
 func (s *Seat) open(v *control.Volume) error {
 	if err := s.openStore(v); err != nil {
+		s.rest = time.Now().Add(openPause)
 		return err
 	}
 	s.follow()
 	return nil
 }
+
+// openPause is how long a copy that can't be opened is left alone.
+const openPause = time.Second
 
 // openStore opens this node's copy, and makes it as large as the volume is.
 func (s *Seat) openStore(v *control.Volume) error {
@@ -202,9 +210,9 @@ func (s *Seat) openStore(v *control.Volume) error {
 // follow begins to take what a primary sends.
 func (s *Seat) follow() {
 	r := mirror.NewReplica(mirror.ReplicaConfig{
-		Store: s.store, Group: true, Agreed: s.agreed, SyncTimeout: s.h.conf.SyncTimeout, Log: s.log,
+		Store: s.store, Group: true, Agreed: s.agreed, Origins: s.origins, SyncTimeout: s.h.conf.SyncTimeout, Log: s.log,
 	})
-	s.agreed = false
+	s.agreed, s.origins = false, mirror.Origins{}
 	s.become(Following, r, nil)
 }
 

@@ -1,0 +1,130 @@
+package host
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"lockstep/mirror"
+	"lockstep/mirror/control"
+)
+
+const grownSize = testSize + 3<<20 + 4096
+
+// load writes at random places until it is stopped, through clients at some nodes.
+type load struct {
+	stop chan struct{}
+	done chan error
+}
+
+// loadAt begins a load on the first testSize bytes: each writer has blocks of its own,
+// and remembers what it wrote last.
+func (c *cluster) loadAt(nodes ...string) *load {
+	l := &load{stop: make(chan struct{}), done: make(chan error, len(nodes))}
+	for i, n := range nodes {
+		u := c.attach(n, "")
+		go func() { l.done <- l.write(u, int64(i), int64(len(nodes))) }()
+	}
+	return l
+}
+
+func (l *load) write(u *user, first, step int64) error {
+	const blocks = testSize / 4096
+	for n := int64(0); ; n++ {
+		select {
+		case <-l.stop:
+			return nil
+		default:
+		}
+		off := (n*step + first) % blocks * 4096
+		for _, op := range []*mirror.Op{
+			{Kind: mirror.Write, Off: off, Len: 4096, Data: bytes.Repeat([]byte{byte(n + 1)}, 4096)},
+			{Kind: mirror.Read, Off: off, Len: 4096, Data: make([]byte, 4096)},
+		} {
+			if err := u.do(op); err != nil {
+				return err
+			}
+			if op.Data[0] != byte(n+1) || op.Data[4095] != byte(n+1) {
+				u.t.Errorf("read at %d: %d, written was %d", off, op.Data[0], byte(n+1))
+			}
+		}
+	}
+}
+
+func (c *cluster) end(l *load, writers int) {
+	c.t.Helper()
+	close(l.stop)
+	for range writers {
+		if err := <-l.done; err != nil {
+			c.t.Errorf("a client had an error: %v", err)
+		}
+	}
+}
+
+// grown waits until a node leads under the grown record with these copies in sync.
+func (c *cluster) grown(primary string, nodes ...string) {
+	c.t.Helper()
+	c.inSync(primary, nodes...)
+	for _, n := range nodes {
+		c.until(n+" has grown", func() bool {
+			s := c.seat(n)
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return s.store != nil && s.store.Size() == grownSize
+		})
+	}
+}
+
+func TestGrowUnderLoad(t *testing.T) {
+	c := newTestCluster(t, "a", "b")
+	c.create("a", "b")
+	c.inSync("a", "a", "b")
+	before := c.attach("b", "")
+	before.write(testSize-4096, 7)
+	l := c.loadAt("a", "b")
+	time.Sleep(50 * time.Millisecond)
+	began := time.Now()
+	c.do(control.ResizeVolume("vol", 0, grownSize))
+	c.grown("a", "a", "b")
+	t.Logf("grown after %v", time.Since(began))
+	a, b := c.attach("a", ""), c.attach("b", "")
+	a.write(grownSize-4096, 1)
+	b.write(testSize, 2)
+	if _, err := c.seat("a").HandOver(context.Background(), "b"); err != nil {
+		t.Fatal(err)
+	}
+	a.wantRead(grownSize-4096, 1)
+	b.wantRead(testSize, 2)
+	b.wantRead(testSize+4096, 0)
+	before.wantRead(testSize-4096, 7)
+	c.end(l, 2)
+	c.inSync("b", "a", "b")
+	c.nodes["a"].end()
+	c.nodes["b"].end()
+	c.wantGrownEqual("a", "b")
+}
+
+// wantGrownEqual compares the files of two nodes, which must be stopped.
+func (c *cluster) wantGrownEqual(nodes ...string) {
+	c.t.Helper()
+	var first []byte
+	for _, n := range nodes {
+		files, err := filepath.Glob(filepath.Join(c.nodes[n].dir, "vol-*", "data"))
+		if err != nil || len(files) != 1 {
+			c.t.Fatalf("data of %s: %v, %v", n, files, err)
+		}
+		all, err := os.ReadFile(files[0])
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		if first == nil {
+			first = all
+		}
+		if len(all) != grownSize || !bytes.Equal(all, first) {
+			c.t.Errorf("the copy of %s has %d bytes, or differs from that of %s", n, len(all), nodes[0])
+		}
+	}
+}

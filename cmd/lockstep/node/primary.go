@@ -78,12 +78,12 @@ func (n *node) postHandover(w http.ResponseWriter, r *http.Request) {
 	}
 	n.log.Info("asked for", "what", "handover", "volume", v.Name, "to", ask.To)
 	// Half a handover is worse than one that nobody waits for.
-	began := time.Now()
-	if err := seat.HandOver(context.WithoutCancel(r.Context()), ask.To); err != nil {
+	pause, err := seat.HandOver(context.WithoutCancel(r.Context()), ask.To)
+	if err != nil {
 		api.Refuse(w, http.StatusConflict, err.Error())
 		return
 	}
-	n.moved(w, v, ask.To, time.Since(began))
+	n.moved(w, v, ask.To, pause)
 }
 
 func (n *node) moved(w http.ResponseWriter, before *control.Volume, to string, pause time.Duration) {

@@ -23,7 +23,7 @@ const (
 	CutBW          Kind = "cut-bw"          // nor between the replica's and the witness
 	IsolatePrimary Kind = "isolate-primary" // nothing passes to or from the primary's site
 	Slow           Kind = "slow"            // the path between the sites with data is 20 times as long
-	DiskStall      Kind = "disk-stall"      // the primary's disk does nothing
+	DiskStall      Kind = "disk-stall"      // whatever the primary's node writes to its disk waits, its part of raft's log too
 	WitnessKill    Kind = "witness-kill"    // kill -9 of the witness, started again later
 	Handover       Kind = "handover"        // not broken at all: a planned move of the primary
 )
@@ -34,7 +34,7 @@ var Kinds = []Kind{Kill, KillReplica, Stop, StopReplica, CutAB, CutABOneway, Cut
 
 // takesASite says whether the volume can go on at one of its sites only.
 func (k Kind) takesASite() bool {
-	return slices.Contains([]Kind{Kill, KillReplica, Stop, StopReplica, CutAB, CutABOneway, CutBAOneway, IsolatePrimary}, k)
+	return slices.Contains([]Kind{Kill, KillReplica, Stop, StopReplica, CutAB, CutABOneway, CutBAOneway, IsolatePrimary, DiskStall}, k)
 }
 
 // ParseKinds reads a list with commas; "all" or nothing is [Kinds].

@@ -32,13 +32,16 @@ func (v *Volume) step(b *batch, ev Event) {
 	if ev.Now == 0 {
 		ev.Now = b.now
 	}
-	for _, a := range v.machine.Step(ev) {
+	actions := v.machine.Step(ev)
+	v.sample.note(&ev)
+	for _, a := range actions {
 		switch a.Kind {
 		case ActApply:
 			b.apply = append(b.apply, a.Op)
 		case ActSync:
 			b.sync = append(b.sync, a.Op)
 		case ActComplete:
+			v.sample.finish(a.Op, v.conf.Timing)
 			b.done = append(b.done, a.Op)
 		case ActSend:
 			v.links[a.Replica].queueOp(a)

@@ -98,6 +98,8 @@ type modelWorld struct {
 	trace     []string
 
 	last       uint64 // number of the client's last write
+	session    uint64 // of the client's, and
+	before     uint64 // the last number of the one before
 	unanswered map[uint64]*modelRetry
 	retries    []*modelRetry
 }

@@ -14,10 +14,12 @@ type modelRetry struct {
 	numbered []uint64 // numbers under which it was on its way to some disk
 }
 
-const modelSession = 7
-
 // newWrite names an op.
 func (w *modelWorld) newWrite(op *Op) *modelRetry {
+	if len(w.unanswered) == 0 && w.rng.IntN(4) == 0 { // the client goes and another comes
+		w.session++
+		w.before = w.last
+	}
 	w.last++
 	e := &modelRetry{kind: op.Kind, r: Range{op.Off, op.Len}, number: w.last}
 	w.unanswered[e.number] = e
@@ -26,7 +28,7 @@ func (w *modelWorld) newWrite(op *Op) *modelRetry {
 }
 
 func (w *modelWorld) name(op *Op, e *modelRetry, retry bool) {
-	op.Origin = &Origin{Session: modelSession, Number: e.number, Lowest: w.lowest(), Retry: retry}
+	op.Origin = &Origin{Session: w.session, Number: e.number - w.before, Lowest: w.lowest() - w.before, Retry: retry}
 }
 
 // lowest is the lowest number without an answer.

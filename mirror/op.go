@@ -41,7 +41,7 @@ type Op struct {
 	internal chan struct{} // closed instead of Config.Complete: the volume's own op
 
 	core   opState
-	frames []frame // what replicas are sent
+	frames []frame                             // what replicas are sent
 	header [originFrame + wire.HeaderSize]byte // of the first one, with its origin before it if it has one
 }
 

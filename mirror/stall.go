@@ -71,6 +71,7 @@ func (v *Volume) successorLocked() ReplicaID {
 func (v *Volume) Disown() {
 	var copies []*Op
 	v.mu.Lock()
+	v.sample.op = nil
 	v.machine.inFlight(func(op *Op) {
 		if op.internal != nil || op.core.copy != nil {
 			return

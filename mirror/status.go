@@ -16,6 +16,7 @@ type Status struct {
 	Contract  string          `json:"ack"`              // written or durable
 	InFlight  int             `json:"in_flight"`        // writes above the watermark
 	Watermark uint64          `json:"watermark"`
+	Suspended float64         `json:"suspended_s"` // in total, while writes could not complete; a promotion counts
 	Replicas  []ReplicaStatus `json:"replicas"`
 }
 
@@ -67,7 +68,7 @@ func (v *Volume) Status() Status {
 	s := Status{
 		Volume: v.conf.Volume, Size: v.conf.Store.Size(), Epoch: m.Configuration().Epoch,
 		Serving: m.Serving(), Ready: m.Ready(), Policy: "suspend", Contract: "written",
-		InFlight: m.InFlight(), Watermark: m.Watermark(), Replicas: []ReplicaStatus{},
+		InFlight: m.InFlight(), Watermark: m.Watermark(), Suspended: v.waited.Seconds(), Replicas: []ReplicaStatus{},
 	}
 	if err := m.Failed(); err != nil {
 		s.Failed = err.Error()

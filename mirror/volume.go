@@ -54,6 +54,9 @@ type Config struct {
 	// DiskTimeout, if set, ends the volume (ErrStalled) when its disk takes longer over
 	// something and another copy in sync can go on. It needs a Reign.
 	DiskTimeout time.Duration
+	// Timing, if set, is told where the time of a write went, now and then. It must not
+	// wait, nor call the volume.
+	Timing func(Timing)
 	// Preface, if set, is sent before all else on each connection to a replica.
 	Preface []byte
 	// Timeout is how long sent bytes may stay unacknowledged, a heartbeat or a
@@ -118,6 +121,8 @@ type Volume struct {
 	cause   error         // why ended is closed
 	told    bool          // that writes are refused
 	changed chan struct{} // closed and replaced whenever a replica comes or goes
+	sample  sample
+	waited  time.Duration // in total, while writes could not complete
 	degrade time.Duration // since when not every member is in sync; 0 if all are
 }
 
@@ -281,6 +286,9 @@ func (v *Volume) budget() int64 {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	t := now()
+	if !v.readyLocked() {
+		v.waited += tickInterval
+	}
 	if v.machine.Configuration().InSync == v.machine.conf.Members {
 		v.degrade = 0
 	} else if v.degrade == 0 {
@@ -380,6 +388,9 @@ func (v *Volume) Submit(ops []*Op) {
 	for _, op := range ops {
 		v.step(b, Event{Kind: EvSubmit, Op: op})
 	}
+	if v.conf.Timing != nil && len(b.done) == 0 { // else ops may be the client's again
+		v.sample.choose(ops[0], began)
+	}
 	v.mu.Unlock()
 	v.finish(b)
 	v.running.Done()
@@ -396,6 +407,7 @@ func (v *Volume) Close() {
 	v.running.Wait()
 	b := v.batches.Get().(*batch)
 	v.mu.Lock()
+	v.sample.op = nil
 	v.machine.Abandon(func(op *Op) {
 		op.Err = ErrClosed
 		b.done = append(b.done, op)

@@ -110,7 +110,7 @@ func TestAdminAnswers(t *testing.T) {
 		code           int
 		body           string
 	}{
-		{"GET", "/status", 200, `{"volume":"vol","size_bytes":4096,"epoch":0,"serving":false,"ready":false,"on_replica_loss":"","ack":"","in_flight":0,"watermark":0,` +
+		{"GET", "/status", 200, `{"volume":"vol","size_bytes":4096,"epoch":0,"serving":false,"ready":false,"on_replica_loss":"","ack":"","in_flight":0,"watermark":0,"suspended_s":0,` +
 			`"replicas":[{"member":0,"addr":"b:1","standing":"","in_sync":false,"left_bytes":0,"missed_bytes":0,"maybe_bytes":0,"copied_bytes":0,"compared_bytes":0,"rate_bytes_per_s":0,"eta_s":-1,"rtt_us":0}]}`},
 		{"POST", "/verify?repair=true", 200, `{"progress":{"replica":"b:1","done_bytes":4096,"total_bytes":4096,"differing_bytes":512}}` + "\n" +
 			`{"result":{"checked_bytes":4096,"differs":[{"replica":"b:1","offset":512,"length":512,"repaired":true}],"took_s":0}}`},

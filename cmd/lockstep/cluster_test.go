@@ -22,13 +22,14 @@ import (
 // processes are the nodes of a cluster on loopback: a and b with data, w a witness.
 type processes struct {
 	*testing.T
+	all   *testing.T // T is a step's, which processes outlive
 	dir   string
 	addrs map[string]string
 	procs map[string]*process
 }
 
 func newProcesses(t *testing.T) *processes {
-	p := &processes{T: t, dir: t.TempDir(), addrs: map[string]string{}, procs: map[string]*process{}}
+	p := &processes{T: t, all: t, dir: t.TempDir(), addrs: map[string]string{}, procs: map[string]*process{}}
 	for _, name := range []string{"a", "b", "w"} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -65,7 +66,7 @@ func (p *processes) start(name string) {
 	} else {
 		args = append(args, "--nbd", "unix:"+p.socket(name))
 	}
-	cmd := lockstepCommand(p.T, args...)
+	cmd := lockstepCommand(p.all, args...)
 	cmd.Cancel = func() error { return nil } // ended by name
 	proc, err := startProcess("node "+name, filepath.Join(p.dir, name+".log"), cmd)
 	if err != nil {
@@ -401,6 +402,9 @@ func (p *processes) commands() {
 		{"verify", 2, []string{"which volume?"}},
 		{"volume list", 0, []string{"vol     16MiB  a"}},
 		{"volume show vol", 0, []string{"incarnation 1", "on loss continue"}},
+		{"volume policy vol --on-loss suspend", 0, []string{"ack written, failover auto, on isolation suspend, on loss suspend"}},
+		{"volume policy vol --on-loss continue", 0, []string{"on loss continue"}},
+		{"volume policy vol", 2, []string{"what is to change?"}},
 		{"volume create x/y --size 1MiB --on a", 2, []string{"a volume's name"}},
 		{"volume create x --size 1MiB --on w", 1, []string{"witness"}},
 		{"volume delete vol", 2, []string{"--yes"}},

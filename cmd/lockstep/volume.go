@@ -19,6 +19,7 @@ type volumeCmd struct {
 	List    volumeListCmd    `cmd:"" help:"List the volumes of the cluster."`
 	Show    volumeShowCmd    `cmd:"" help:"Show what the cluster has on record of a volume."`
 	Resize  volumeResizeCmd  `cmd:"" help:"Make a volume larger."`
+	Policy  volumePolicyCmd  `cmd:"" help:"Change what a volume does when something is lost."`
 	Delete  volumeDeleteCmd  `cmd:"" help:"Delete a volume and every copy of it."`
 	Replica volumeReplicaCmd `cmd:"" help:"Change which nodes have a copy of a volume."`
 }
@@ -165,6 +166,24 @@ func (c *volumeResizeCmd) Run(ctx context.Context) error {
 		_, err := fmt.Fprintf(out, "volume %s has %v now; clients see that when they connect again\n", v.Name, byteSize(v.Size))
 		return err
 	})
+}
+
+type volumePolicyCmd struct {
+	asking
+	Volume    string `arg:"" help:"The volume's name."`
+	Ack       string `default:"" enum:",written,durable" help:"As for volume create; likewise the others. What is not given stays as it is."`
+	Failover  string `default:"" enum:",auto,manual" help:"auto or manual."`
+	Isolation string `name:"on-isolation" default:"" enum:",suspend,error" help:"suspend or error."`
+	Loss      string `name:"on-loss" default:"" enum:",continue,suspend" help:"continue or suspend."`
+}
+
+// Run changes a volume's policy.
+func (c *volumePolicyCmd) Run(ctx context.Context) error {
+	ask := control.Policy{Ack: c.Ack, Failover: c.Failover, OnIsolation: c.Isolation, OnLoss: c.Loss}
+	if ask == (control.Policy{}) {
+		return misuse{errors.New("volume policy: what is to change? --ack, --failover, --on-isolation or --on-loss")}
+	}
+	return c.change(ctx, http.MethodPut, volumePath(c.Volume, "policy"), ask, printRecord)
 }
 
 type volumeDeleteCmd struct {

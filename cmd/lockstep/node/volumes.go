@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"crypto/rand"
 	"fmt"
 	"maps"
@@ -52,7 +53,7 @@ func (n *node) postVolume(w http.ResponseWriter, r *http.Request) {
 	}
 	var id control.ID
 	rand.Read(id[:])
-	n.carryOut(w, r, control.CreateVolume(ask.Name, id, ask.Size, ask.Policy, ask.On...))
+	n.carryOut(w, r, control.CreateVolume(ask.Name, id, ask.Size, completed(ask.Policy, defaultPolicy), ask.On...))
 }
 
 func wrongSize(size int64) string {
@@ -93,8 +94,19 @@ func (n *node) putPolicy(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	if policy, ok := read[control.Policy](w, r); ok {
+	if ask, ok := read[control.Policy](w, r); ok {
+		policy := completed(completed(ask, v.Policy), defaultPolicy)
 		n.carryOut(w, r, control.SetPolicy(v.Name, v.Epoch+1, policy))
+	}
+}
+
+var defaultPolicy = control.Policy{Ack: "written", Failover: "auto", OnIsolation: "suspend", OnLoss: "continue"}
+
+// completed is a policy whose empty fields are another's.
+func completed(p, by control.Policy) control.Policy {
+	return control.Policy{
+		Ack: cmp.Or(p.Ack, by.Ack), Failover: cmp.Or(p.Failover, by.Failover),
+		OnIsolation: cmp.Or(p.OnIsolation, by.OnIsolation), OnLoss: cmp.Or(p.OnLoss, by.OnLoss),
 	}
 }
 

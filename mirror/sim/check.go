@@ -32,6 +32,9 @@ func (h *history) check() (checked int, err error) {
 	var flushes []*record
 	for i := range h.records {
 		r := &h.records[i]
+		if r.left { // what was its node may have sent it to anyone, up to then
+			_, r.tried = r.client.superseded(r.generation)
+		}
 		if r.kind == mirror.Flush {
 			if r.acked {
 				flushes = append(flushes, r)
@@ -77,6 +80,10 @@ const never = time.Duration(math.MaxInt64)
 func (h *history) closes(r *record) time.Duration {
 	if r.acked || r.refused {
 		return r.ret
+	}
+	if r.left {
+		at, _ := r.client.superseded(r.generation)
+		return max(at, r.call)
 	}
 	for _, reign := range h.reigns {
 		if reign.epoch > r.tried && reign.acked {

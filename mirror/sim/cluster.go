@@ -120,7 +120,13 @@ func newCluster(seed uint64, out io.Writer) *cluster {
 		n.voter.learned = n.learn
 	}
 	for i := range opt.clients + 1 {
-		c.clients = append(c.clients, &client{c: c, place: c.witness.at + 1 + place(i), rand: source(seed, sourceClients+i), origin: uint64(i + 1)})
+		r := source(seed, sourceClients+i)
+		k := &client{c: c, own: c.newProcess(c.witness.at+1+place(i), r), rand: r}
+		k.own.begin()
+		if i < opt.clients && r.IntN(2) == 0 {
+			k.name = fmt.Sprint("client ", i)
+		}
+		c.clients = append(c.clients, k)
 	}
 	return c
 }

@@ -79,7 +79,7 @@ func (c *cluster) repair() {
 // quiet says whether every member is in sync and every request has its end.
 func (c *cluster) quiet() bool {
 	for _, k := range c.clients {
-		if len(k.calls) > 0 {
+		if !k.idle() {
 			return false
 		}
 	}
@@ -171,12 +171,12 @@ func (c *cluster) compareCopies() {
 // sweep reads every sector that is checked.
 func (c *cluster) sweep() {
 	k := c.clients[c.opt.clients]
-	k.node = c.conf().Primary
 	k.begin(0)
+	k.front.node = c.conf().Primary
 	for g := range int64(groups) {
 		k.issue(record{kind: mirror.Read, first: groupAt(g), sectors: groupSize})
 	}
-	for until := c.now + sweepTime; len(k.calls) > 0 && c.now < until && len(c.wrong) == 0; {
+	for until := c.now + sweepTime; !k.idle() && c.now < until && len(c.wrong) == 0; {
 		c.advance(c.now + 100*time.Millisecond)
 	}
 	for _, r := range c.hist.records[len(c.hist.records)-groups:] {

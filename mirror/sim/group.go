@@ -2,6 +2,7 @@ package sim
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"time"
 
@@ -28,13 +29,14 @@ type group struct {
 	voters []*voter // by place; those without a vote, too
 	latest *entry   // the last one that was committed, which nobody in the group may know yet
 	slow   time.Duration
+	won    map[string]bool // of commands by sender and number, what they came to
 }
 
 // entry is the last one of a log.
 type entry struct {
 	before      *entry // nil: committed, as is all before it
 	index, term uint64
-	by          string // of a proposal: the node that made it
+	command     control.Command
 	state       *control.State
 	result      control.Result
 }
@@ -252,7 +254,7 @@ func (g *group) leader() place {
 func (g *group) undecided(by string) bool {
 	for _, v := range g.voters {
 		for e := v.log; e != nil && e.index > g.latest.index; e = e.before {
-			if e.by == by {
+			if e.command.By == by {
 				return true
 			}
 		}
@@ -260,11 +262,22 @@ func (g *group) undecided(by string) bool {
 	return false
 }
 
-// committed notes what a leader found that a majority has.
+// committed notes what a leader found that a majority has. However often a command is
+// in the log, it came to one thing.
 func (g *group) committed(e *entry) {
 	old := g.latest
 	if e.index <= old.index {
 		return
+	}
+	for x := e; x != nil && x.index > old.index; x = x.before {
+		if x.command.Client == "" || x.result.Expired {
+			continue
+		}
+		id := fmt.Sprint(x.command.Client, " ", x.command.Seq)
+		if won, known := g.won[id]; known && won != x.result.Won {
+			g.c.violate("command %s, a %s of epoch %d, was done again", id, x.command.Kind, x.command.Epoch)
+		}
+		g.won[id] = x.result.Won
 	}
 	g.latest, e.before = e, nil
 	if v := e.volume(); v.Epoch != old.volume().Epoch {
@@ -275,7 +288,7 @@ func (g *group) committed(e *entry) {
 
 // newGroup makes a group that begins with a state.
 func newGroup(c *cluster, state *control.State) *group {
-	g := &group{c: c}
+	g := &group{c: c, won: map[string]bool{}}
 	g.latest = &entry{index: 1, term: 1, state: state}
 	processes := []*process{}
 	for _, n := range c.nodes {

@@ -25,6 +25,9 @@ type record struct {
 	reign          uint64   // that acknowledged it
 	asked, tried   uint64   // the first and the last reign that was sent it
 	values         []uint64 // that a read read
+	left           bool     // its client went to another node without an answer
+	client         *client  // that was, and
+	generation     uint64   // its generation then
 }
 
 func (r *record) String() string {
@@ -114,8 +117,8 @@ func (c *cluster) record(r record) {
 
 // began notes a promotion. A copy that counts as whole by the operator's word only
 // will even if this reign comes to nothing.
-func (c *cluster) began(l *lead, incarnation uint64) {
-	c.hist.reigns = append(c.hist.reigns, reign{epoch: l.reign, incarnation: incarnation, forgot: l.n.forgot})
+func (c *cluster) began(l *lead) {
+	c.hist.reigns = append(c.hist.reigns, reign{epoch: l.reign, incarnation: l.incarnation, forgot: l.n.forgot})
 	// Who won may learn of it after who came next.
 	slices.SortFunc(c.hist.reigns, func(a, b reign) int { return cmp.Compare(a.epoch, b.epoch) })
 	c.stats.Promotions++

@@ -38,6 +38,9 @@ type lead struct {
 	open   int           // ops that were submitted and are not complete
 	leased time.Duration // the group's lease, on the node's clock
 	parts  bool          // it stops in good order
+
+	incarnation uint64
+	seen        map[string]uint64 // generations of clients
 }
 
 // local is work for the store that is under way.
@@ -61,7 +64,7 @@ func (n *node) promote(old, v *control.Volume) {
 	own := &mirror.Promotion{State: n.follower.State(n.store.Intents()), Before: before.Configuration, Origins: n.follower.Origins()}
 	l := &lead{
 		n: n, conf: c.opt.machine(n.id), reign: now.Epoch, session: n.identity('s', c.unique()),
-		began: c.now, before: before.Configuration, ids: now.Stores, peers: make([]*peer, c.opt.members), retry: make([]time.Duration, c.opt.members),
+		began: c.now, before: before.Configuration, ids: now.Stores, incarnation: v.Incarnation, seen: map[string]uint64{}, peers: make([]*peer, c.opt.members), retry: make([]time.Duration, c.opt.members),
 	}
 	if before.Epoch == 0 {
 		own.Origins.Whole = true
@@ -78,7 +81,7 @@ func (n *node) promote(old, v *control.Volume) {
 	}
 	l.lossy = before.Epoch > 0 && !own.State.Complete
 	n.trace("is promoted, lossy %v, forced %v: %v", l.lossy, n.forced, now.Configuration)
-	c.began(l, v.Incarnation)
+	c.began(l)
 	n.lead, l.m = l, mirror.NewMachine(l.conf)
 	l.schedule()
 	l.step(mirror.Event{Kind: mirror.EvCommitted, Conf: now.Configuration, Own: own})

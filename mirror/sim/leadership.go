@@ -112,7 +112,7 @@ func (v *voter) command(c control.Command, done func(control.Result)) {
 }
 
 func (v *voter) enter(c control.Command, done func(control.Result)) {
-	e := &entry{before: v.log, index: v.log.index + 1, term: v.term, by: c.By}
+	e := &entry{before: v.log, index: v.log.index + 1, term: v.term, command: c}
 	e.state, e.result = v.log.state.Apply(c)
 	e.state.Events = nil // nobody reads them here
 	v.log = e

@@ -37,8 +37,9 @@ var mutations = []struct {
 	{"outsider", "a replica that is not in sync makes itself primary", 200},
 	{"stale", "a proposal counts whatever epoch it follows", 200},
 	{"again", "a command that is sent again is done again", 400},
-	{"new leader", "a new leader of the group does not wait for what the one before promised", 400},
-	{"kept", "a node that was handed the volume believes what it wrote down when it was primary before", 400},
+	{"new leader", "a new leader of the group does not wait for what the one before promised", 1500},
+	{"kept", "a node that was handed the volume believes what it wrote down when it was primary before", 1500},
+	{"generation", "what a client left behind at another node is still taken", 200},
 	{"resend", "what was lost with a connection is not sent again", 100},
 }
 

@@ -70,7 +70,7 @@ func (n *network) arrive(p *path, to place, deliver func()) {
 		case to == n.c.witness.at:
 			n.c.witness.run(deliver)
 		default:
-			deliver()
+			deliver() // a client's machine
 		}
 	})
 }

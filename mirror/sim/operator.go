@@ -53,21 +53,21 @@ func (c *cluster) operate() {
 	}
 }
 
-// manage is the operator who hands a volume over now and then, for no reason that
-// anybody else knows.
+// manage is the operator who hands a volume over now and then, and more often while
+// something is wrong.
 func (c *cluster) manage(r *rand.Rand) {
 	c.after(time.Duration(r.ExpFloat64()*float64(meanHandover)), func() { c.manage(r) })
-	l := c.nodes[c.conf().Primary].lead
-	if l == nil || c.calm {
+	conf := c.conf()
+	l, to, wanted := c.nodes[conf.Primary].lead, mirror.ReplicaID(r.IntN(c.opt.members)), r.IntN(3) == 0
+	if l == nil || c.calm || l.n.paused || to == l.n.id || !conf.InSync.Has(to) {
 		return
 	}
-	to := mirror.ReplicaID(r.IntN(c.opt.members))
-	if to != l.n.id && l.m.Configuration().InSync.Has(to) && !l.n.paused {
+	if wanted || conf.InSync.Len() < c.opt.members {
 		l.handOver(to)
 	}
 }
 
-const meanHandover = 8 * time.Second
+const meanHandover = 3 * time.Second
 
 // override is the operator's word that a node is to be the primary, whatever is lost
 // by that. It is given only where no two others could go on without the group: a

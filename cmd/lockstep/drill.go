@@ -27,7 +27,7 @@ type drillCmd struct {
 	Think      time.Duration  `default:"3ms" help:"How long each of a site's 4 writers and its reader wait between two requests: less is more load."`
 	Timeout    time.Duration  `default:"60s" help:"Within which all must be in sync again after a fault."`
 	Backend    string         `enum:"auto,netem,tun" default:"auto" help:"What keeps the distance: auto, netem or tun."`
-	NodeFlag   []string       `name:"node-flag" sep:"none" placeholder:"FLAG" help:"Passed to every lockstep node, as --node-flag=--lease=500ms."`
+	NodeFlag   []string       `name:"node-flag" sep:"none" placeholder:"FLAG" help:"Passed to every lockstep node, as --node-flag=--heartbeat=400ms."`
 	Logs       string         `placeholder:"DIR" help:"Keep what the nodes say here. Default: a new directory, which is kept only if something went wrong."`
 	JSON       string         `name:"json" placeholder:"FILE" help:"Write the result here too: [{kind, rounds, lost, differing, two_primaries, stall_ms_p50, stall_ms_p99, stall_ms_max}]."`
 }

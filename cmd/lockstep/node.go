@@ -29,7 +29,6 @@ type nodeCmd struct {
 	NBD        []string        `name:"nbd" sep:"none" placeholder:"ADDR" help:"Where NBD clients connect to: unix:PATH or tcp:HOST:PORT. May be given more than once. Sockets passed by systemd (LISTEN_FDS) are served too."`
 	AdminTCP   string          `name:"admin-tcp" placeholder:"HOST:PORT" help:"Serve the admin API here too. It is always served on DATA/admin.sock and on the node port."`
 	Heartbeat  time.Duration   `default:"200ms" help:"How long a voter bears silence of the control plane's leader: well above the round trip to the farthest voter."`
-	Lease      time.Duration   `default:"300ms" help:"How long a replica promises its primary not to take over: well above their round trip, and the same at every node. A primary that is lost is replaced half as long again after that."`
 	Direct     bool            `help:"Bypass the page cache (O_DIRECT). Clients then see the disk's block size as the smallest request. The same at every node."`
 	Share      float64         `name:"resync-share" default:"0.5" help:"How much writes' p99 may grow while a replica is brought up to date: 0.5 = by half."`
 	Floor      byteSize        `name:"resync-min" default:"4MiB" help:"What resync may always take, per second."`
@@ -54,7 +53,7 @@ at once. With systemd use Type=notify (scripts/systemd/lockstep-node.service).
 
 --config FILE is JSON, with flags' names as keys:
   {"name": "a", "data": "/var/lib/lockstep", "listen": "10.0.0.1:7800",
-   "nbd": ["unix:/run/lockstep/nbd.sock"], "lease": "300ms",
+   "nbd": ["unix:/run/lockstep/nbd.sock"],
    "cluster": ["a=10.0.0.1:7800", "b=10.0.0.2:7800", "w=10.0.0.3:7800"]}
 
 Example: one node
@@ -96,7 +95,7 @@ func (c *nodeCmd) conf() (node.Config, error) {
 	}
 	conf := node.Config{
 		Name: c.Name, Dir: c.Data, Listen: c.Listen, Reach: c.Advertise, Voters: voters, Witness: c.Witness,
-		NBD: c.NBD, AdminTCP: c.AdminTCP, Heartbeat: c.Heartbeat, Lease: c.Lease, Direct: c.Direct, Poll: c.Poll,
+		NBD: c.NBD, AdminTCP: c.AdminTCP, Heartbeat: c.Heartbeat, Direct: c.Direct, Poll: c.Poll,
 		Resync: mirror.PaceConfig{Share: c.Share, Floor: int64(c.Floor), Ceiling: int64(c.Ceiling), Redundancy: c.Redundancy},
 		Build:  thisBuild().Version, Log: newLogger().With("node", c.Name), Notify: systemdNotify,
 	}
@@ -126,8 +125,8 @@ func (c *nodeCmd) check(conf node.Config) error {
 		return fmt.Errorf("--listen %s: use HOST:PORT", conf.Listen)
 	case conf.Reach == "" && (host == "" || ip != nil && ip.IsUnspecified()):
 		return fmt.Errorf("--listen %s says nothing about where other nodes reach this one: say it with --advertise HOST:PORT", conf.Listen)
-	case c.Heartbeat <= 0 || c.Lease <= 0 || c.Redundancy <= 0:
-		return fmt.Errorf("--heartbeat %v, --lease %v, --resync-within %v: use durations as 200ms, 300ms, 1h", c.Heartbeat, c.Lease, c.Redundancy)
+	case c.Heartbeat <= 0 || c.Redundancy <= 0:
+		return fmt.Errorf("--heartbeat %v, --resync-within %v: use durations as 200ms, 1h", c.Heartbeat, c.Redundancy)
 	case c.Share <= 0 || c.Floor <= 0 || c.Ceiling < c.Floor:
 		return errors.New("--resync-share and --resync-min are above 0, --resync-max is at least --resync-min")
 	case c.Poll < 0:

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"lockstep/cmd/lockstep/api"
 	"lockstep/mirror/control"
@@ -26,13 +27,14 @@ type volumeCmd struct {
 
 type volumeCreateCmd struct {
 	asking
-	Name      string   `arg:"" help:"The volume's name, and its NBD export's: letters, digits, dots, dashes and underscores."`
-	Size      byteSize `required:"" help:"Its size: 1GiB, 512MiB."`
-	On        []string `required:"" placeholder:"NODE" help:"The nodes that are to have a copy, 1 to 5; the first is the first primary."`
-	Ack       string   `default:"written" enum:"written,durable" help:"What an acknowledgement means: written = in the memory or cache of every site in sync, durable after flush or FUA, as on a disk; durable = every write is on stable storage there."`
-	Failover  string   `default:"auto" enum:"auto,manual" help:"auto = a copy in sync takes over when the primary is lost; manual = it waits for lockstep failover."`
-	Isolation string   `name:"on-isolation" default:"suspend" enum:"suspend,error" help:"What clients get while no primary can be reached: suspend = their requests wait; error = they fail after 10 s."`
-	Loss      string   `name:"on-loss" default:"continue" enum:"continue,suspend" help:"When a replica is lost: continue = it is left behind and brought up to date later; suspend = writes wait for it."`
+	Name      string        `arg:"" help:"The volume's name, and its NBD export's: letters, digits, dots, dashes and underscores."`
+	Size      byteSize      `required:"" help:"Its size: 1GiB, 512MiB."`
+	On        []string      `required:"" placeholder:"NODE" help:"The nodes that are to have a copy, 1 to 5; the first is the first primary."`
+	Ack       string        `default:"written" enum:"written,durable" help:"What an acknowledgement means: written = in the memory or cache of every site in sync, durable after flush or FUA, as on a disk; durable = every write is on stable storage there."`
+	Failover  string        `default:"auto" enum:"auto,manual" help:"auto = a copy in sync takes over when the primary is lost; manual = it waits for lockstep failover."`
+	Isolation string        `name:"on-isolation" default:"suspend" enum:"suspend,error" help:"What clients get while no primary can be reached: suspend = their requests wait; error = they fail after 10 s."`
+	Lease     time.Duration `default:"300ms" help:"How long a copy promises its primary not to take over: well above their round trip. A primary that is lost is replaced half as long again after that. It cannot be changed later."`
+	Loss      string        `name:"on-loss" default:"continue" enum:"continue,suspend" help:"When a replica is lost: continue = it is left behind and brought up to date later; suspend = writes wait for it."`
 }
 
 // Help is shown by lockstep volume create --help.
@@ -48,7 +50,7 @@ Example:
 // Run makes the volume.
 func (c *volumeCreateCmd) Run(ctx context.Context) error {
 	ask := api.Create{Name: c.Name, Size: int64(c.Size), On: c.On, Policy: control.Policy{
-		Ack: c.Ack, Failover: c.Failover, OnIsolation: c.Isolation, OnLoss: c.Loss,
+		Ack: c.Ack, Failover: c.Failover, OnIsolation: c.Isolation, OnLoss: c.Loss, Lease: c.Lease,
 	}}
 	return c.change(ctx, http.MethodPost, "/volumes", ask, func(out io.Writer, v *control.Volume) error {
 		_, err := fmt.Fprintf(out, "volume %s, %v, on %s: created\n", v.Name, byteSize(v.Size), strings.Join(c.On, ", "))
@@ -170,11 +172,12 @@ func (c *volumeResizeCmd) Run(ctx context.Context) error {
 
 type volumePolicyCmd struct {
 	asking
-	Volume    string `arg:"" help:"The volume's name."`
-	Ack       string `default:"" enum:",written,durable" help:"As for volume create; likewise the others. What is not given stays as it is."`
-	Failover  string `default:"" enum:",auto,manual" help:"auto or manual."`
-	Isolation string `name:"on-isolation" default:"" enum:",suspend,error" help:"suspend or error."`
-	Loss      string `name:"on-loss" default:"" enum:",continue,suspend" help:"continue or suspend."`
+	Volume    string        `arg:"" help:"The volume's name."`
+	Ack       string        `default:"" enum:",written,durable" help:"As for volume create; likewise the others. What is not given stays as it is."`
+	Failover  string        `default:"" enum:",auto,manual" help:"auto or manual."`
+	Isolation string        `name:"on-isolation" default:"" enum:",suspend,error" help:"suspend or error."`
+	Lease     time.Duration `default:"300ms" help:"How long a copy promises its primary not to take over: well above their round trip. A primary that is lost is replaced half as long again after that. It cannot be changed later."`
+	Loss      string        `name:"on-loss" default:"" enum:",continue,suspend" help:"continue or suspend."`
 }
 
 // Run changes a volume's policy.

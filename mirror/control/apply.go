@@ -112,6 +112,9 @@ func (t transition) change(old, v *Volume) (refused string) {
 		if refused := t.c.Policy.check(); refused != "" {
 			return refused
 		}
+		if t.c.Policy.Lease != old.Policy.Lease {
+			return "a volume's lease cannot be changed: its copies would not agree on it for a while"
+		}
 		v.Policy = *t.c.Policy
 		t.event(fmt.Sprintf("policy is ack %s, failover %s, on isolation %s, on loss %s", cmp.Or(v.Policy.Ack, "written"),
 			cmp.Or(v.Policy.Failover, "auto"), cmp.Or(v.Policy.OnIsolation, "suspend"), cmp.Or(v.Policy.OnLoss, "continue")))
@@ -265,6 +268,9 @@ func (p *Policy) check() string {
 		if field.value != "" && field.value != field.first && field.value != field.second {
 			return fmt.Sprintf("policy %s is %q or %q, not %q", field.name, field.first, field.second, field.value)
 		}
+	}
+	if p.Lease != 0 && (p.Lease < MinLease || p.Lease > MaxLease) {
+		return fmt.Sprintf("a lease of %v is not between %v and %v", p.Lease, MinLease, MaxLease)
 	}
 	return ""
 }

@@ -47,9 +47,7 @@ type Config struct {
 	// sooner, and does so for a pause of that length too. It must be longer than 1.3
 	// round trips to the farthest voter.
 	Heartbeat time.Duration
-	// Lease is that of a primary alone in its in-sync set, 300 ms if zero.
-	Lease time.Duration
-	Log   *slog.Logger // nil: silent
+	Log       *slog.Logger // nil: silent
 
 	stores *stores // of a test, instead of Dir's
 }
@@ -109,7 +107,6 @@ func Open(conf Config) (*Control, error) {
 
 func (conf Config) withDefaults() (Config, error) {
 	conf.Heartbeat = cmp.Or(conf.Heartbeat, 200*time.Millisecond)
-	conf.Lease = cmp.Or(conf.Lease, 300*time.Millisecond)
 	if conf.Log == nil {
 		conf.Log = slog.New(slog.DiscardHandler)
 	}

@@ -70,7 +70,7 @@ func (c *Control) Do(ctx context.Context, cmd Command) (Result, error) {
 
 // Renew asks the leader for the lease of the primary that is alone in the in-sync set
 // of volume's epoch. When it returns nil, nobody else is made primary for
-// [Config.Lease] from when it was called. It is tried once: the caller has its own beat.
+// [Volume.Lease] from when it was called. It is tried once: the caller has its own beat.
 func (c *Control) Renew(ctx context.Context, volume string, epoch uint64) error {
 	leader, ok := c.Leader()
 	switch {

@@ -45,7 +45,7 @@ func TestReplaceADeadVoter(t *testing.T) {
 		c.settle(c.do("a", volumeOn("v", "a", "b")))
 		c.stop("b")
 		time.Sleep(time.Second) // until it counts as dead
-		c.start("c") // empty, and none of the first voters
+		c.start("c")            // empty, and none of the first voters
 		c.within(5*time.Second, "c is a member", func() bool { return c.member("c") && c.nodes["c"].State().Volumes["v"] != nil })
 		if c.votes("c") {
 			t.Error("c votes without having been promoted")

@@ -113,13 +113,13 @@ func (c *Control) leadsFor(cmd Command) (*raft.Raft, error) {
 }
 
 // promise is how long the leader keeps others from a lone primary's place.
-func (c *Control) promise() time.Duration { return c.conf.Lease + c.conf.Lease/4 }
+func promise(v *Volume) time.Duration { return v.Lease() + v.Lease()/4 }
 
 // inherited is how long a new leader does so for promises it never heard of. An answer
 // that was under way when it was elected may count for the old one, so a whole
 // request's time is added.
-func (c *Control) inherited() time.Duration {
-	return c.promise() + c.conf.requestTime()
+func (c *Control) inherited(v *Volume) time.Duration {
+	return promise(v) + c.conf.requestTime()
 }
 
 // usurps says that a command may make another node primary without the old one's word.
@@ -143,7 +143,7 @@ func (c *Control) admit(cmd Command) (done func(), err error) {
 		if g.term == 0 { // not ready, so new
 			since = time.Now()
 		}
-		until := since.Add(c.inherited())
+		until := since.Add(c.inherited(v))
 		if p := g.promises[cmd.Volume]; p.After(until) {
 			until = p
 		}
@@ -169,7 +169,7 @@ func (c *Control) renewHere(ctx context.Context, volume string, epoch uint64) er
 	if err != nil {
 		return err
 	}
-	if err := c.reign.extend(c.State().Volumes[volume], volume, epoch, c.promise()); err != nil {
+	if err := c.reign.extend(c.State().Volumes[volume], volume, epoch); err != nil {
 		return err
 	}
 	verified := r.VerifyLeader()
@@ -179,7 +179,7 @@ func (c *Control) renewHere(ctx context.Context, volume string, epoch uint64) er
 	return nil
 }
 
-func (g *reign) extend(v *Volume, volume string, epoch uint64, by time.Duration) error {
+func (g *reign) extend(v *Volume, volume string, epoch uint64) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch {
@@ -190,7 +190,7 @@ func (g *reign) extend(v *Volume, volume string, epoch uint64, by time.Duration)
 	case g.takeovers[volume] > 0 || time.Now().Before(g.wanted[volume]):
 		return &held{fmt.Sprintf("volume %q may be about to have another primary", volume), 10 * time.Millisecond}
 	}
-	g.promises[volume] = time.Now().Add(by)
+	g.promises[volume] = time.Now().Add(promise(v))
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"encoding/hex"
 	"fmt"
 	"maps"
@@ -90,7 +91,20 @@ type Policy struct {
 	Failover    string `json:"failover"`     // "auto" or "manual"
 	OnIsolation string `json:"on_isolation"` // "suspend" or "error"
 	OnLoss      string `json:"on_loss"`      // "continue" or "suspend"
+
+	// Lease is how long a replica's promise not to take over holds, and that of the group
+	// to a lone primary; 0 is DefaultLease. It is well above the round trip between the
+	// copies, and stays as it was at the volume's creation: copies that judged by different
+	// ones would serve stale reads.
+	Lease time.Duration `json:"lease,omitempty"`
 }
+
+// What a Lease can be.
+const (
+	DefaultLease = 300 * time.Millisecond
+	MinLease     = 50 * time.Millisecond
+	MaxLease     = time.Minute
+)
 
 // Event is something that happened, for a person to read.
 type Event struct {
@@ -100,6 +114,9 @@ type Event struct {
 	What   string    `json:"what"`
 	Why    string    `json:"why,omitempty"`
 }
+
+// Lease is the policy's.
+func (v *Volume) Lease() time.Duration { return cmp.Or(v.Policy.Lease, DefaultLease) }
 
 // Slot returns the slot of node's replica, or -1.
 func (v *Volume) Slot(node string) int {

@@ -28,9 +28,6 @@ type Config struct {
 	Volume     func(*mirror.Config) // a last change to how a volume is led; may be nil
 	// Preface makes the first bytes of a connection that carries a volume's replication.
 	Preface func(volume string) []byte
-	// Lease is how long a replica's promise not to take over holds: the same at every node
-	// of the cluster, and well above the round trip. Default 300 ms.
-	Lease time.Duration
 	// SyncTimeout is how long a replica's disk may take to sync before it counts as lost.
 	// Default 2 s.
 	SyncTimeout time.Duration
@@ -42,7 +39,6 @@ type Config struct {
 
 // What Config leaves open.
 const (
-	DefaultLease       = 300 * time.Millisecond
 	DefaultSyncTimeout = 2 * time.Second
 	DefaultDiskTimeout = 500 * time.Millisecond
 )
@@ -60,9 +56,6 @@ type Host struct {
 func New(conf Config) *Host {
 	if conf.Open == nil {
 		conf.Open = store.Open
-	}
-	if conf.Lease == 0 {
-		conf.Lease = DefaultLease
 	}
 	if conf.DiskTimeout == 0 {
 		conf.DiskTimeout = DefaultDiskTimeout

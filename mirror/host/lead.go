@@ -52,7 +52,7 @@ func (s *Seat) claim(ctx context.Context, v *control.Volume, slot mirror.Replica
 	if time.Now().Before(s.rest) || rec.Primary != slot && v.Policy.Failover == "manual" {
 		return nil
 	}
-	next, ok := s.replica.Claim(rec, slot, Grace(s.h.conf.Lease))
+	next, ok := s.replica.Claim(rec, slot, Grace(v.Lease()))
 	if !ok {
 		return nil
 	}
@@ -130,7 +130,7 @@ func (s *Seat) promote(before, in *control.Volume, slot mirror.ReplicaID, servic
 	conf := s.conf(in)
 	conf.Reign = &mirror.Reign{
 		Service: service, Self: slot, Addrs: l.addrs,
-		Record: recordOf(in), Before: recordOf(before), Led: led, State: state, Origins: origins, Lease: s.h.conf.Lease,
+		Record: recordOf(in), Before: recordOf(before), Led: led, State: state, Origins: origins, Lease: in.Lease(),
 	}
 	volume, err := mirror.Open(conf)
 	if err != nil {
@@ -181,7 +181,7 @@ func (s *Seat) generation(client string) uint64 {
 
 // conf is how a volume is led here.
 func (s *Seat) conf(v *control.Volume) mirror.Config {
-	lease := s.h.conf.Lease
+	lease := v.Lease()
 	conf := mirror.Config{
 		Volume: s.name, Store: s.store, Durable: v.Policy.Ack == "durable",
 		Continue: v.Policy.OnLoss != "suspend", LossTimeout: lease / 3, Beat: lease / 4, Silence: lease,
@@ -201,7 +201,7 @@ func (s *Seat) reign(ctx context.Context, v *control.Volume, slot mirror.Replica
 	l.volume.Committed(rec)
 	select {
 	case <-l.volume.Ended():
-		s.deposed(l)
+		s.deposed(v, l)
 		return nil
 	default:
 	}
@@ -237,14 +237,14 @@ func (s *Seat) begin(ctx context.Context, v *control.Volume, l *lead) error {
 }
 
 // deposed ends what was led, after it ended by itself.
-func (s *Seat) deposed(l *lead) {
+func (s *Seat) deposed(v *control.Volume, l *lead) {
 	cause := l.volume.Cause()
 	s.log.Warn("this node leads no more", "why", cause)
 	if errors.Is(cause, mirror.ErrStalled) {
 		s.giveUp(l)
 	}
 	if errors.Is(cause, mirror.ErrBetterCopy) { // whoever has it needs the time
-		s.rest = time.Now().Add(4 * Grace(s.h.conf.Lease))
+		s.rest = time.Now().Add(4 * Grace(v.Lease()))
 	}
 	s.stepDown(l, false)
 }

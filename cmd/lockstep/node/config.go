@@ -23,7 +23,6 @@ type Config struct {
 	AdminTCP string         // HOST:PORT to serve the admin API at too; "" is nowhere
 
 	Heartbeat time.Duration // of raft
-	Lease     time.Duration // of a replica to its primary
 	Direct    bool          // bypass the page cache
 	Resync    mirror.PaceConfig
 	// Congestion is the TCP congestion control towards replicas; "" is the system's.
@@ -42,7 +41,6 @@ type Config struct {
 // Defaults of [Config]; zero fields have these too.
 const (
 	DefaultHeartbeat = 200 * time.Millisecond
-	DefaultLease     = 300 * time.Millisecond
 )
 
 // AdminSocket is the name of the admin API's unix socket in the data directory.

@@ -28,6 +28,7 @@ var (
 	descReplicas = describe("volume_replicas", "Replicas that the volume is to have.", "volume")
 	descRole     = describe("volume_role", "1 for what this node is to a volume.", "volume", "role")
 	descStopped  = describe("volume_suspended", "1 if writes wait, at the node that leads.", "volume")
+	descWaited   = describe("volume_suspended_seconds_total", "How long writes could not complete, since this node leads; a promotion counts.", "volume")
 	descFlight   = describe("volume_writes_in_flight", "Writes above the watermark, at the node that leads.", "volume")
 	descRInSync  = describe("replica_in_sync", "1 if a replica is in the in-sync set.", "volume", "node")
 	descLeft     = describe("replica_left_bytes", "What a replica lacks or may lack, at the node that leads.", "volume", "node")
@@ -64,6 +65,7 @@ func (g *gauges) Collect(out chan<- prometheus.Metric) {
 			collectVolume(set, seat, v)
 			if s, ok := seat.Status(); ok {
 				set(descStopped, truth(suspended(&s) != ""), v.Name)
+				count(descWaited, s.Suspended, v.Name)
 				set(descFlight, float64(s.InFlight), v.Name)
 				for _, r := range s.Replicas {
 					collectReplica(set, count, v, r)

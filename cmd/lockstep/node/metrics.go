@@ -22,6 +22,31 @@ type metrics struct {
 	registry *prometheus.Registry
 	latency  *prometheus.HistogramVec
 	failed   *prometheus.CounterVec
+	writes   *writeParts
+}
+
+// writeParts say where the time of writes goes, at the node that leads.
+type writeParts struct {
+	local, wire, remote, total *prometheus.HistogramVec
+}
+
+func newWriteParts() *writeParts {
+	part := func(name, help string, labels ...string) *prometheus.HistogramVec {
+		return prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "lockstep_write_" + name + "_seconds", Buckets: latencyBuckets,
+			Help: help + " At the node that leads; a sample of at most 100 writes a second.",
+		}, labels)
+	}
+	return &writeParts{
+		local:  part("local", "Until the primary's own copy had a write.", "volume"),
+		wire:   part("wire", "What of a replica's acknowledgement was the way there and back.", "volume", "node"),
+		remote: part("remote", "What of it was the replica itself, and waiting in between.", "volume", "node"),
+		total:  part("total", "Until a write was complete: every copy in sync had it.", "volume"),
+	}
+}
+
+func (w *writeParts) all() []*prometheus.HistogramVec {
+	return []*prometheus.HistogramVec{w.local, w.wire, w.remote, w.total}
 }
 
 func newMetrics(n *node) *metrics {
@@ -34,6 +59,10 @@ func newMetrics(n *node) *metrics {
 		failed: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "lockstep_requests_failed_total", Help: "Requests of this node's NBD clients that ended with an error.",
 		}, []string{"volume", "op"}),
+		writes: newWriteParts(),
+	}
+	for _, part := range m.writes.all() {
+		m.registry.MustRegister(part)
 	}
 	m.registry.MustRegister(m.latency, m.failed, &gauges{n: n}, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -68,4 +97,7 @@ func (m *metrics) forget(volume string) {
 	labels := prometheus.Labels{"volume": volume}
 	m.latency.DeletePartialMatch(labels)
 	m.failed.DeletePartialMatch(labels)
+	for _, part := range m.writes.all() {
+		part.DeletePartialMatch(labels)
+	}
 }

@@ -37,6 +37,7 @@ type node struct {
 	server  *nbd.Server
 	metrics *metrics
 	peers   *http.Client // reaches other nodes at their node ports
+	timings chan timing
 
 	verifying sync.Map // names of the volumes that are being verified
 }
@@ -49,7 +50,7 @@ func Run(ctx context.Context, conf Config) error {
 		return err
 	}
 	defer unlock()
-	n := &node{conf: conf, log: conf.Log}
+	n := &node{conf: conf, log: conf.Log, timings: make(chan timing, timingQueue)}
 	doors, err := n.open(ctx)
 	if err != nil {
 		return err
@@ -138,7 +139,7 @@ func (n *node) join() (err error) {
 	n.group, err = control.Open(control.Config{
 		Name: n.conf.Name, Dir: filepath.Join(n.conf.Dir, "control"), Addr: n.addr, Voters: voters, Witness: n.conf.Witness,
 		Raft: n.split.Raft(), DialRaft: func(ctx context.Context, addr string) (net.Conn, error) { return dialRaft(ctx, addr) },
-		HTTP: n.peers, Heartbeat: n.conf.Heartbeat, Lease: n.conf.Lease, Log: n.log,
+		HTTP: n.peers, Heartbeat: n.conf.Heartbeat, Log: n.log,
 	})
 	if err != nil {
 		return err
@@ -146,7 +147,7 @@ func (n *node) join() (err error) {
 	n.host = host.New(host.Config{
 		Name: n.conf.Name, Dir: filepath.Join(n.conf.Dir, "volumes"), Group: n.group, Direct: n.conf.Direct,
 		Resync: n.conf.Resync, Congestion: n.conf.Congestion, Volume: n.tuneVolume, Preface: port.Preface,
-		Lease: n.conf.Lease, Log: n.log,
+		Log: n.log,
 	})
 	n.metrics = newMetrics(n)
 	n.server, err = nbd.NewServer(nbd.Config{Catalog: &catalog{n}, Logger: n.log})
@@ -165,8 +166,10 @@ func dialRaft(ctx context.Context, addr string) (net.Conn, error) {
 	return c, nil
 }
 
-// tuneVolume has a volume that is led here spin for acknowledgements, if it is to.
+// tuneVolume has a volume that is led here tell where the time of writes goes, and spin
+// for acknowledgements, if it is to.
 func (n *node) tuneVolume(c *mirror.Config) {
+	c.Timing = n.timed(c.Volume)
 	if n.conf.Poll > 0 {
 		c.Wrap = func(conn net.Conn) (net.Conn, error) { return busypoll.New(conn, n.conf.Poll) }
 	}
@@ -200,6 +203,7 @@ func (n *node) run(ctx context.Context, d *doors) error {
 	var hosted sync.WaitGroup
 	hosted.Go(func() { n.host.Run(hosting) })
 	hosted.Go(func() { n.dropDeleted(hosting) })
+	hosted.Go(func() { n.observeTimings(hosting) })
 	n.log.Info("node is up", "name", n.conf.Name, "addr", n.addr, "witness", n.conf.Witness)
 	n.notify("READY=1")
 	err := n.awaitEnd(ctx)

@@ -436,6 +436,12 @@ func (p *processes) commands() {
 }
 
 func (p *processes) metrics() {
+	c := p.dial("a", "vol")
+	for range 3 { // one of them is a sample
+		if _, err := c.WriteAt(make([]byte, 512), 0); err != nil {
+			p.Fatal(err)
+		}
+	}
 	response, err := http.Get("http://" + p.addrs["a"] + "/metrics")
 	if err != nil {
 		p.Fatal(err)
@@ -448,6 +454,7 @@ func (p *processes) metrics() {
 	for _, want := range []string{
 		`lockstep_volume_role{role="leading",volume="vol"} 1`, `lockstep_volume_in_sync_replicas{volume="vol"} 2`,
 		`lockstep_replica_left_bytes{node="b",volume="vol"} 0`, `lockstep_raft_has_leader 1`, `lockstep_volume_suspended{volume="vol"} 0`,
+		`lockstep_requests_failed_total{op="write",volume="vol"} 0`,
 	} {
 		if !strings.Contains(text.String(), want+"\n") {
 			p.Errorf("/metrics lacks %s", want)

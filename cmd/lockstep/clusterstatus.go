@@ -49,7 +49,7 @@ func printCluster(out io.Writer, s *api.Status) error {
 
 func printVolume(out io.Writer, v *api.VolumeStatus) error {
 	fmt.Fprintf(out, "\nvolume %s, %s, primary %s, epoch %d: %s\n", v.Name, sizeText(v.Size), orDash(v.Primary), v.Epoch, volumeText(v))
-	fmt.Fprintf(out, "ack %s, failover %s, on isolation %s, on loss %s", v.Policy.Ack, v.Policy.Failover, v.Policy.OnIsolation, v.Policy.OnLoss)
+	fmt.Fprint(out, policyText(v.Volume))
 	if v.Standing != nil {
 		fmt.Fprintf(out, "; %d in flight, watermark %d", v.Standing.InFlight, v.Standing.Watermark)
 	}

@@ -21,6 +21,10 @@ nothing. One that is not needs --accept-data-loss; without it this says what wou
 lost, and changes nothing. With it, whoever has the volume open gets errors until he
 opens it again: his device must not silently forget.
 
+Before --accept-data-loss make sure that the other copies are down. Two of them in sync
+that reach each other, but not the cluster, go on acknowledging writes meanwhile, and
+those are lost.
+
 Do not use it to move a volume whose primary is alive: that is lockstep handover.
 
 Example: site a burned down while b was being brought up to date

@@ -136,7 +136,7 @@ func printRecord(out io.Writer, v *control.Volume) error {
 	}
 	fmt.Fprintf(out, "volume %s, %v, id %s\n", v.Name, byteSize(v.Size), v.ID)
 	fmt.Fprintf(out, "primary %s in epoch %d, %s; incarnation %d\n", v.Primary, v.Epoch, by, v.Incarnation)
-	fmt.Fprintf(out, "ack %s, failover %s, on isolation %s, on loss %s\n", v.Policy.Ack, v.Policy.Failover, v.Policy.OnIsolation, v.Policy.OnLoss)
+	fmt.Fprintln(out, policyText(v))
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "\nSLOT\tNODE\tIN SYNC\tSTORE")
 	for i, r := range v.Replicas {
@@ -147,6 +147,11 @@ func printRecord(out io.Writer, v *control.Volume) error {
 		fmt.Fprintf(w, "%d\t%s\t%s\t%s\n", i, orDash(r.Node), yesNo(r.InSync), orDash(store))
 	}
 	return w.Flush()
+}
+
+func policyText(v *control.Volume) string {
+	p := v.Policy
+	return fmt.Sprintf("ack %s, failover %s, on isolation %s, on loss %s, lease %v", p.Ack, p.Failover, p.OnIsolation, p.OnLoss, v.Lease())
 }
 
 func yesNo(is bool) string {
@@ -172,12 +177,11 @@ func (c *volumeResizeCmd) Run(ctx context.Context) error {
 
 type volumePolicyCmd struct {
 	asking
-	Volume    string        `arg:"" help:"The volume's name."`
-	Ack       string        `default:"" enum:",written,durable" help:"As for volume create; likewise the others. What is not given stays as it is."`
-	Failover  string        `default:"" enum:",auto,manual" help:"auto or manual."`
-	Isolation string        `name:"on-isolation" default:"" enum:",suspend,error" help:"suspend or error."`
-	Lease     time.Duration `default:"300ms" help:"How long a copy promises its primary not to take over: well above their round trip. A primary that is lost is replaced half as long again after that. It cannot be changed later."`
-	Loss      string        `name:"on-loss" default:"" enum:",continue,suspend" help:"continue or suspend."`
+	Volume    string `arg:"" help:"The volume's name."`
+	Ack       string `default:"" enum:",written,durable" help:"As for volume create; likewise the others. What is not given stays as it is."`
+	Failover  string `default:"" enum:",auto,manual" help:"auto or manual."`
+	Isolation string `name:"on-isolation" default:"" enum:",suspend,error" help:"suspend or error."`
+	Loss      string `name:"on-loss" default:"" enum:",continue,suspend" help:"continue or suspend."`
 }
 
 // Run changes a volume's policy.

@@ -12,7 +12,7 @@ import (
 
 type volumeReplicaCmd struct {
 	Add     replicaAddCmd     `cmd:"" help:"Give a node a copy of a volume."`
-	Remove  replicaRemoveCmd  `cmd:"" help:"Take a node's copy, which is not in sync, from a volume."`
+	Remove  replicaRemoveCmd  `cmd:"" help:"Take a node's copy, which is not the primary's, from a volume."`
 	Replace replicaReplaceCmd `cmd:"" help:"Give another node a copy instead of one that is lost."`
 }
 

@@ -100,13 +100,13 @@ func (n *node) putPolicy(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-var defaultPolicy = control.Policy{Ack: "written", Failover: "auto", OnIsolation: "suspend", OnLoss: "continue"}
+var defaultPolicy = control.Policy{Ack: "written", Failover: "auto", OnIsolation: "suspend", OnLoss: "continue", Lease: control.DefaultLease}
 
 // completed is a policy whose empty fields are another's.
 func completed(p, by control.Policy) control.Policy {
 	return control.Policy{
 		Ack: cmp.Or(p.Ack, by.Ack), Failover: cmp.Or(p.Failover, by.Failover),
-		OnIsolation: cmp.Or(p.OnIsolation, by.OnIsolation), OnLoss: cmp.Or(p.OnLoss, by.OnLoss),
+		OnIsolation: cmp.Or(p.OnIsolation, by.OnIsolation), OnLoss: cmp.Or(p.OnLoss, by.OnLoss), Lease: cmp.Or(p.Lease, by.Lease),
 	}
 }
 

@@ -177,7 +177,7 @@ func (k *client) idle() bool {
 	return len(k.queued) == 0 && (k.front == nil || len(k.front.calls) == 0)
 }
 
-// data is what a write writes.
+// bytes is what a write writes.
 func (q *call) bytes() []byte {
 	if q.data == nil {
 		q.data = fill(q.value, q.first, q.sectors)

@@ -70,9 +70,9 @@ func (c *cluster) manage(r *rand.Rand) {
 const meanHandover = 3 * time.Second
 
 // override is the operator's word that a node is to be the primary, whatever is lost
-// by that. It is given only where no two others could go on without the group: a
-// primary that is alone waits for the group's promise, and one that is not for that
-// node's, which has to be in sync then.
+// by that. It is not given for a node out of sync while others could go on together
+// without the group: a primary that is alone needs the group's promise, and one with
+// others in sync needs theirs, that node's among them if it is one.
 func (c *cluster) override(n *node) {
 	v := c.group.latest.volume()
 	if !n.up || n.paused || v.Epoch == 0 || v.Primary == n.name() || !v.Alone() && !recordOf(v).InSync.Has(n.id) {

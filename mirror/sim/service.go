@@ -99,7 +99,7 @@ func (n *node) do(c control.Command, done func(control.Result)) {
 	try()
 }
 
-// leader asks whoever leads, as far as this node knows, for something.
+// atLeader asks whoever leads, as far as this node knows, for something.
 func (n *node) atLeader(attempt int, request func(v *voter, reply func(do func()))) {
 	to, life := n.voter.leader, n.life
 	if to == nowhere || attempt%3 == 2 {

@@ -167,7 +167,7 @@ func (m *Machine) repeated(op *Op) bool {
 		first, known := s.numbers[from.Number]
 		switch {
 		case known && first == nil:
-			m.do(ActComplete, op)
+			m.do(ActComplete, op) // durable too, if it was to be: a promotion ends with a flush of all
 			return true
 		case known:
 			first.core.twins = append(first.core.twins, op)

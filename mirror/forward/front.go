@@ -135,19 +135,20 @@ func (f *Front) Submit(ops []*mirror.Op) {
 	f.handLocked(to, ops)
 }
 
-// handLocked gives ops to a leg, if it is one, and releases mu.
+// handLocked gives ops to a leg, if there is one, and releases mu.
 func (f *Front) handLocked(to *leg, ops []*mirror.Op) {
-	if to == nil || to.volume == nil || len(ops) == 0 {
-		if to != nil && len(ops) > 0 {
-			to.link.queue(ops)
-		}
+	switch {
+	case to == nil || len(ops) == 0:
 		f.mu.Unlock()
-		return
+	case to.link != nil:
+		to.link.queue(ops)
+		f.mu.Unlock()
+	default:
+		f.sending.Add(1) // under mu, so that Fail waits for it
+		f.mu.Unlock()
+		to.volume.Submit(ops)
+		f.sending.Done()
 	}
-	f.sending.Add(1) // under mu, so that Fail waits for it
-	f.mu.Unlock()
-	to.volume.Submit(ops)
-	f.sending.Done()
 }
 
 // refusalLocked is why no op is taken, or nil.

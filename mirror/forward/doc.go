@@ -17,14 +17,17 @@
 // before. Reads and flushes change nothing and are just done again. An op is with
 // one leg at a time: a volume of this node gives each back by itself, and a
 // connection's ops are taken back only when its reader and its writer have ended, so
-// that a late answer finds nothing to fill.
+// that a late answer finds nothing to fill. What a hung disk still has comes back as a
+// copy (mirror.Volume.Disown), which goes on in its place.
 //
 // Ops that wait for a leg are sent oldest first. Ops that were in flight together
 // have no order that a client could count on, so new ones do not wait for those that
 // an ended leg still has.
 //
 // What nobody waits for is not sent again (FrontConfig.Gone): its client may have
-// come back on another connection, and written newer data there.
+// come back on another connection, and written newer data there. For the same reason
+// such an op is given back only when it cannot reach the volume any more by the
+// connection that it was sent on: when the next leg has begun.
 //
 // # Generations
 //

@@ -15,6 +15,7 @@ type entry struct {
 	origin     mirror.Origin // Number 0: the op has none
 	leg        *leg          // with whom it is, or was last; nil: with nobody yet
 	parked     bool          // it waits for another leg
+	unsure     bool          // its connection ended: the other end may be yet to read it
 	since      time.Time     // when it was parked
 	prev, next *entry
 }

@@ -1,10 +1,14 @@
 package forward
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"net"
 	"slices"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -166,6 +170,57 @@ func TestNobodyWaitsNothingIsSentAgain(t *testing.T) {
 		if err := stays.wait(); err != nil {
 			t.Errorf("what was answered has %v", err)
 		}
+	})
+}
+
+// TestWhatMayStillLandIsNotGivenBack: an op is with a connection that ended. Before
+// another is welcome, which ends that at the other end too, the primary may be yet to
+// read it, and its client must not come back and write newer data.
+func TestWhatMayStillLandIsNotGivenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var reachable, gone atomic.Bool
+		conns := make(chan net.Conn, 1)
+		reachable.Store(true)
+		c := newCaller(FrontConfig{
+			Gone: func(any) bool { return gone.Load() },
+			Dial: func(context.Context, string) (net.Conn, error) {
+				if !reachable.Load() {
+					return nil, syscall.EHOSTUNREACH
+				}
+				client, server := net.Pipe()
+				conns <- server
+				return client, nil
+			},
+		})
+		defer c.front.Close()
+		welcome := func() net.Conn {
+			nc := <-conns
+			readHello(nc)                    //nolint:errcheck // the test hangs without it
+			writeFrame(nc, kindWelcome, nil) //nolint:errcheck // likewise
+			return nc
+		}
+		k := c.start(mirror.Flush, 0, 0)
+		c.front.Route(Route{Addr: "it"})
+		first := welcome()
+		if _, err := io.ReadFull(first, make([]byte, HeaderSize)); err != nil {
+			t.Fatal(err)
+		}
+		reachable.Store(false)
+		gone.Store(true)
+		first.Close()
+		time.Sleep(time.Minute)
+		select {
+		case <-k.done:
+			t.Fatal("the op was given back while it could still land")
+		default:
+		}
+		reachable.Store(true)
+		second := welcome()
+		go drain(second)
+		if err := k.wait(); !errors.Is(err, ErrAbandoned) {
+			t.Errorf("it came back with %v", err)
+		}
+		second.Close()
 	})
 }
 

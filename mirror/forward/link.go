@@ -49,6 +49,7 @@ func (k *link) serve(r *remote) error {
 	k.opsMu.Lock()
 	left := make([]*entry, 0, len(k.ops))
 	for _, e := range k.ops {
+		e.unsure = true
 		left = append(left, e)
 	}
 	k.opsMu.Unlock()

@@ -63,7 +63,7 @@ func (f *Front) takeLocked(l *leg) (ops []*mirror.Op) {
 	}
 	slices.SortFunc(all, func(a, b *entry) int { return int(a.serial) - int(b.serial) })
 	for _, e := range all {
-		e.parked = false
+		e.parked, e.unsure = false, false
 		f.parked--
 		if e.origin.Number != 0 {
 			e.origin.Retry = e.leg != nil
@@ -135,12 +135,19 @@ func (f *Front) sweep() {
 	}
 }
 
+// mayLandLocked says that an op may still be on its way to the volume: as long as
+// nobody has welcomed the Front since, which ends its older connections first. To give
+// the op back would let its client write newer data before it.
+func (f *Front) mayLandLocked(e *entry) bool {
+	return e.unsure && (f.leg == nil || f.leg == e.leg)
+}
+
 // verdictLocked is why a parked op is given up, or nil.
 func (f *Front) verdictLocked(e *entry, at time.Time) error {
 	switch {
 	case f.failed != nil:
 		return f.failed
-	case f.conf.Gone(e.tag):
+	case f.conf.Gone(e.tag) && !f.mayLandLocked(e):
 		return ErrAbandoned
 	case f.lateLocked(), f.conf.Park > 0 && at.Sub(e.since) >= f.conf.Park:
 		return ErrIsolated

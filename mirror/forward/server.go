@@ -184,9 +184,9 @@ func (s *Server) forgetLocked() {
 
 // leave ends c's time: its reader has ended.
 func (s *Server) leave(c *session) {
-	close(c.ended)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	defer close(c.ended)
 	delete(s.conns, c)
 	for _, at := range s.seats {
 		if at.holder == c {

@@ -34,7 +34,7 @@ func printCluster(out io.Writer, s *api.Status) error {
 	if s.Group.Leader == "" {
 		leader = "NO LEADER: nobody takes over, and nothing can be changed (see lockstep cluster list)"
 	}
-	fmt.Fprintf(out, "%d nodes, asked %s; term %d, %s\n", len(s.Nodes), s.Node, s.Group.Term, leader)
+	fmt.Fprintf(out, "%s, asked %s; term %d, %s\n", countText(len(s.Nodes), "node"), s.Node, s.Group.Term, leader)
 	if len(s.Volumes) == 0 {
 		_, err := fmt.Fprintln(out, "no volumes: make one with lockstep volume create")
 		return err
@@ -121,4 +121,11 @@ func volumeText(v *api.VolumeStatus) string {
 		return "serving, degraded"
 	}
 	return "serving, every copy in sync"
+}
+
+func countText(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
 }

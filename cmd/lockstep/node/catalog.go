@@ -43,7 +43,10 @@ func (c *catalog) Find(name string) (nbd.Export, error) {
 	}
 	volume, client, _ := strings.Cut(name, clientMark)
 	v, seat := volumes[volume], c.n.host.Seat(volume)
-	if v == nil || seat == nil {
+	if v != nil && seat == nil {
+		return nbd.Export{}, fmt.Errorf("volume %s is not known at this node yet, which is only starting: try again", volume)
+	}
+	if v == nil {
 		return nbd.Export{}, fmt.Errorf("no volume is called %.64q (see lockstep volume list): %w", volume, fs.ErrNotExist)
 	}
 	return nbd.Export{

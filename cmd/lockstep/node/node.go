@@ -201,7 +201,10 @@ func (n *node) run(ctx context.Context, d *doors) error {
 	hosting, leave := context.WithCancel(life)
 	defer leave()
 	var hosted sync.WaitGroup
-	hosted.Go(func() { n.host.Run(hosting) })
+	hosted.Go(func() {
+		n.catchUp(hosting)
+		n.host.Run(hosting)
+	})
 	hosted.Go(func() { n.dropDeleted(hosting) })
 	hosted.Go(func() { n.observeTimings(hosting) })
 	n.log.Info("node is up", "name", n.conf.Name, "addr", n.addr, "witness", n.conf.Witness)

@@ -99,8 +99,10 @@ func (n *network) listen(addr string) *listener {
 }
 
 // dial connects from host; it takes a round trip, or as long as ctx allows if the
-// way is cut.
+// way is cut, and no longer than a real one would.
 func (n *network) dial(ctx context.Context, host, addr string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
 	there, up1 := n.path(direction{host, hostOf(addr)})
 	back, up2 := n.path(direction{hostOf(addr), host})
 	if !up1 || !up2 {

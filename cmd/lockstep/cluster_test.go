@@ -26,17 +26,14 @@ type processes struct {
 	dir   string
 	addrs map[string]string
 	procs map[string]*process
+
+	adminAt, adminTCP string // a node that serves the admin API at an address more
 }
 
 func newProcesses(t *testing.T) *processes {
 	p := &processes{T: t, all: t, dir: t.TempDir(), addrs: map[string]string{}, procs: map[string]*process{}}
 	for _, name := range []string{"a", "b", "w"} {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		p.addrs[name] = l.Addr().String()
-		l.Close()
+		p.addrs[name] = freeAddr(t)
 	}
 	for name := range p.addrs {
 		p.start(name)
@@ -54,6 +51,17 @@ func newProcesses(t *testing.T) *processes {
 	return p
 }
 
+// freeAddr is an address that nobody listens on now.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
 func (p *processes) start(name string) {
 	p.Helper()
 	cluster := ""
@@ -61,6 +69,9 @@ func (p *processes) start(name string) {
 		cluster += "," + member + "=" + p.addrs[member]
 	}
 	args := []string{"node", "--name", name, "--data", filepath.Join(p.dir, name), "--listen", p.addrs[name], "--cluster", cluster[1:]}
+	if name == p.adminAt {
+		args = append(args, "--admin-tcp", p.adminTCP)
+	}
 	if name == "w" {
 		args = append(args, "--witness")
 	} else {

@@ -211,7 +211,7 @@ func randomCommand(r *rand.Rand, s *State) Command {
 
 func TestApplyKeepsItsRules(t *testing.T) {
 	accepted := 0
-	for seed := range uint64(10) {
+	for seed := range uint64(4) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		s, _ := NewState().Apply(found(map[string]Node{
 			"a": {Addr: "a", Voter: true}, "b": {Addr: "b", Voter: true}, "w": {Addr: "w", Voter: true, Witness: true},
@@ -246,7 +246,7 @@ func TestApplyKeepsItsRules(t *testing.T) {
 			}
 		}
 	}
-	if accepted < 400 {
+	if accepted < 160 {
 		t.Errorf("only %d commands were accepted: the test says little", accepted)
 	}
 }

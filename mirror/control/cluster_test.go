@@ -209,3 +209,18 @@ func TestClusterBegins(t *testing.T) {
 }
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// TestOneVoter: a cluster of one needs nobody.
+func TestOneVoter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 0, "a")
+		if took := c.within(2*time.Second, "it begins", func() bool { return len(c.nodes["a"].State().Nodes) == 1 }); took > time.Second {
+			t.Errorf("began only within %v", took)
+		}
+		c.do("a", volumeOn("v", "a"))
+		c.do("a", Propose("v", 1, "a", "a", []int{0}, nil))
+		if err := c.renew("a", 1); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -129,6 +129,8 @@ func (conf Config) withDefaults() (Config, error) {
 		return conf, fmt.Errorf("control: a node cannot be called %q", conf.Name)
 	case conf.Addr == "":
 		return conf, errors.New("control: the node has no address that others reach it at")
+	case conf.Raft == nil || conf.DialRaft == nil || conf.HTTP == nil:
+		return conf, errors.New("control: the node has no way to the others: Raft, DialRaft and HTTP are needed")
 	case len(conf.Voters) == 0:
 		return conf, errors.New("control: name the voters that the cluster begins with")
 	}

@@ -5,12 +5,12 @@
 //
 // # A node's life
 //
-//	        empty directory                        raft's state is there
-//	              |                                         |
-//	          joining  -- all first voters are new -->  follower <-> candidate <-> leader
-//	              |    -- a leader has added it ------>     |
-//	              |                                      removed  -- started again --> joining
-//	           failed: a voter whose directory is new
+//	empty directory                        raft's state is there
+//	      |                                         |
+//	  joining  -- all first voters are new -->  follower <-> candidate <-> leader
+//	      |    -- a leader has added it ------>     |
+//	      |                                      removed  -- started again --> joining
+//	   failed: a voter whose directory is new
 //
 // Raft is safe while no voter forgets how it voted. So each directory has an identity,
 // kept with raft's votes to be lost only with them, and the group knows whose is whose.

@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -15,6 +16,10 @@ func (v *Volume) propose(c Configuration) {
 			v.conf.Log.Info("configuration", "epoch", in.Epoch, "in_sync", in.InSync.String())
 			v.turn(Event{Kind: EvCommitted, Now: now(), Conf: in})
 			v.checkpointNow()
+			return
+		}
+		if errors.Is(err, ErrRefused) {
+			v.tell(Event{Kind: EvStop, Err: err})
 			return
 		}
 		v.conf.Log.Error("can't record the configuration; writes that depend on it wait", "err", err)

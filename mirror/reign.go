@@ -2,13 +2,19 @@ package mirror
 
 import (
 	"context"
+	"errors"
 	"time"
 )
+
+// ErrRefused: what a volume wanted to propose can never be in force, because its members
+// are others now.
+var ErrRefused = errors.New("the configuration service refuses this volume's proposal")
 
 // Service keeps the configuration of a volume for all its members: a raft group.
 type Service interface {
 	// Propose asks for next to follow the epoch before it, and returns what is in force
-	// then: next, or what came first. It tries until that is known, or ctx ends.
+	// then: next, or what came first. It tries until that is known, or ctx ends, or next
+	// can never be (ErrRefused).
 	Propose(ctx context.Context, next Record) (Record, error)
 	// Renew asks for a lease for the primary of an epoch: while it holds, the service
 	// lets nobody take over from a primary that is alone in sync.

@@ -190,6 +190,9 @@ func (t transition) propose(old, v *Volume) (refused string) {
 	}
 	for i := range v.Replicas {
 		in := slices.Contains(t.c.InSync, i)
+		if in && i < len(t.c.Members) && t.c.Members[i] != v.Replicas[i].Node {
+			return fmt.Sprintf("slot %d was of %q when %q learnt of it, and is not any more", i, t.c.Members[i], t.c.By)
+		}
 		if in && !old.Replicas[i].InSync && t.c.By != old.Primary {
 			return fmt.Sprintf("slot %d is not in sync, and %q is not the primary to say that it is", i, t.c.By)
 		}

@@ -28,9 +28,9 @@ type Command struct {
 	Size    int64           `json:"size,omitempty"`
 	Policy  *Policy         `json:"policy,omitempty"`
 	Node    string          `json:"node,omitempty"`
-	New     string          `json:"new,omitempty"` // node that replaces Node
-	Members []string        `json:"members,omitempty"`
-	Of      string          `json:"of,omitempty"` // the named client that attaches
+	New     string          `json:"new,omitempty"`     // node that replaces Node
+	Members []string        `json:"members,omitempty"` // nodes, by slot; of a proposal: as its proposer knows them
+	Of      string          `json:"of,omitempty"`      // the named client that attaches
 	Info    *Node           `json:"info,omitempty"`
 	Nodes   map[string]Node `json:"nodes,omitempty"`
 }

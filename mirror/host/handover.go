@@ -113,14 +113,15 @@ func (s *Seat) again(ctx context.Context, v *control.Volume, slot mirror.Replica
 	s.log.Info("the volume changed: it is handed over to itself", "members", s.addrs(v), "size", v.Size)
 	ctx, cancel := context.WithTimeout(ctx, 2*settleTimeout)
 	defer cancel()
-	if err := l.volume.Quiesce(ctx); err != nil {
-		return fmt.Errorf("take in a change of the volume: %w", err)
-	}
+	err := l.volume.Quiesce(ctx)
 	s.park(l)
 	s.routes.drain()
-	if err := l.volume.Quiesce(ctx); err != nil {
-		s.admit(l, v)
-		return fmt.Errorf("take in a change of the volume: %w", err)
+	if err == nil {
+		err = l.volume.Quiesce(ctx)
+	}
+	if err != nil { // what it waits for may be what the change is about
+		s.stepDown(l, false)
+		return fmt.Errorf("take in a change of the volume: its writes did not complete, so this node claims it anew: %w", err)
 	}
 	s.stepDown(l, true)
 	select {

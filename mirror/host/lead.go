@@ -20,6 +20,7 @@ type lead struct {
 	server  *forward.Server // of other nodes' clients; nil while it may not be used
 	service *service
 	addrs   []string // of the members' nodes
+	policy  control.Policy
 	size    int64
 }
 
@@ -33,7 +34,7 @@ const proposeTimeout = 5 * time.Second
 // obey takes an operator's word, given with the acceptance of loss, that this copy
 // is the volume.
 func (s *Seat) obey(v *control.Volume, slot mirror.ReplicaID) error {
-	if !v.Forced || slotOf(v, v.Primary) != slot || s.store.Meta().Complete {
+	if !v.Forced || slotOf(v, v.Primary) != slot || s.store.Meta().Complete || v.Epoch < s.store.Meta().Epoch {
 		return nil
 	}
 	s.log.Warn("data loss is accepted: what this copy lacks is gone", "why", s.store.Meta().Why)
@@ -41,7 +42,7 @@ func (s *Seat) obey(v *control.Volume, slot mirror.ReplicaID) error {
 	err := s.store.Update(func(m *store.Meta) {
 		m.Volume, m.Complete, m.Lossy, m.Why = wire.ID(v.ID), true, false, ""
 	})
-	s.obeyed = true
+	s.obeyed = v.Epoch
 	s.follow()
 	return err
 }
@@ -126,7 +127,7 @@ func (s *Seat) promote(before, in *control.Volume, slot mirror.ReplicaID, servic
 			return fmt.Errorf("begin the volume: %w", err)
 		}
 	}
-	l := &lead{service: service, addrs: s.addrs(in), size: in.Size}
+	l := &lead{service: service, addrs: s.addrs(in), policy: in.Policy, size: in.Size}
 	conf := s.conf(in)
 	conf.Reign = &mirror.Reign{
 		Service: service, Self: slot, Addrs: l.addrs,
@@ -139,10 +140,9 @@ func (s *Seat) promote(before, in *control.Volume, slot mirror.ReplicaID, servic
 	}
 	l.volume = volume
 	s.become(Leading, nil, l)
-	if state.Complete && !s.obeyed {
+	if state.Complete && !(before.Forced && s.obeyed == before.Epoch) {
 		s.admit(l, in)
 	}
-	s.obeyed = false
 	return nil
 }
 
@@ -208,7 +208,7 @@ func (s *Seat) reign(ctx context.Context, v *control.Volume, slot mirror.Replica
 	if rec.Primary != slot {
 		return nil // the volume ends at once
 	}
-	if !slices.Equal(l.addrs, s.addrs(v)) || l.size != v.Size {
+	if !slices.Equal(l.addrs, s.addrs(v)) || l.policy != v.Policy || l.size != v.Size {
 		return s.again(ctx, v, slot)
 	}
 	if l.server == nil {
@@ -242,6 +242,9 @@ func (s *Seat) deposed(v *control.Volume, l *lead) {
 	s.log.Warn("this node leads no more", "why", cause)
 	if errors.Is(cause, mirror.ErrStalled) {
 		s.giveUp(l)
+	}
+	if errors.Is(cause, mirror.ErrFailed) && v.Alone() { // nobody else can go on
+		s.routes.failAll(cause)
 	}
 	if errors.Is(cause, mirror.ErrBetterCopy) { // whoever has it needs the time
 		s.rest = time.Now().Add(4 * Grace(v.Lease()))

@@ -56,45 +56,64 @@ func (r *routes) drain() {
 	}
 }
 
-// begin takes in the volume's incarnation, and ends the fronts of another: acknowledged
-// writes were given up since.
-func (r *routes) begin(incarnation uint64) {
+// begin takes in what the record says of clients: it ends the fronts of an earlier
+// incarnation, because acknowledged writes were given up since, and those of named
+// clients that are elsewhere now.
+func (r *routes) begin(v *control.Volume) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.known && r.incarnation == incarnation {
-		return
-	}
-	r.incarnation, r.known = incarnation, true
+	r.incarnation, r.known = v.Incarnation, true
+	over := map[*forward.Front]error{}
 	for f, c := range r.fronts {
-		if c.incarnation != incarnation {
-			delete(r.fronts, f)
-			f.Fail(ErrForgot)
+		switch {
+		case c.incarnation != v.Incarnation:
+			over[f] = ErrForgot
+		case c.name != "" && c.generation < v.Clients[c.name]:
+			over[f] = errSuperseded
 		}
 	}
+	r.mu.Unlock()
+	r.fail(over)
+}
+
+// fail ends fronts, each for its reason.
+func (r *routes) fail(over map[*forward.Front]error) {
+	for f, why := range over {
+		r.remove(f)
+		f.Fail(why)
+	}
+}
+
+// failAll ends every front.
+func (r *routes) failAll(why error) {
+	r.mu.Lock()
+	over := map[*forward.Front]error{}
+	for f := range r.fronts {
+		over[f] = why
+	}
+	r.mu.Unlock()
+	r.fail(over)
 }
 
 // close ends every front.
 func (r *routes) close() {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.closed = true
-	for f := range r.fronts {
-		f.Fail(forward.ErrClosed)
-	}
-	clear(r.fronts)
+	r.mu.Unlock()
+	r.failAll(forward.ErrClosed)
 }
 
 // supersede ends the fronts of a named client that are older than a generation: it is
 // at another node now.
 func (r *routes) supersede(name string, generation uint64) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	over := map[*forward.Front]error{}
 	for f, c := range r.fronts {
 		if c.name == name && c.generation < generation {
-			delete(r.fronts, f)
-			f.Fail(errSuperseded)
+			over[f] = errSuperseded
 		}
 	}
+	r.mu.Unlock()
+	r.fail(over)
 }
 
 var errSuperseded = fmt.Errorf("the client of that name attached again: %w", syscall.ESHUTDOWN)

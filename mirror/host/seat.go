@@ -42,7 +42,7 @@ type Seat struct {
 	stopped chan struct{}  // closed when what was led has stopped
 	agreed  bool           // it gave up in good order
 	origins mirror.Origins // of what was led or followed until now, if that was in good order
-	obeyed  bool           // this copy counts as whole by an operator's word
+	obeyed  uint64         // the epoch in which this copy counts as whole by an operator's word
 	said    string         // the last error that was logged
 
 	routes routes
@@ -75,7 +75,7 @@ func newSeat(h *Host, v *control.Volume) *Seat {
 // tell hands over the newest record; nil says that the volume was deleted.
 func (s *Seat) tell(v *control.Volume) {
 	s.mu.Lock()
-	same := s.record != nil && v != nil && (s.record.Equal(v) || v.Epoch < s.record.Epoch) // this node's state may lag behind what it proposed
+	same := s.record != nil && v != nil && (s.record.Equal(v) || older(v, s.record)) // this node's state may lag behind what it asked for
 	if !same {
 		s.record = v
 	}
@@ -83,6 +83,19 @@ func (s *Seat) tell(v *control.Volume) {
 	if !same {
 		s.poke()
 	}
+}
+
+// older says that v was in force before w.
+func older(v, w *control.Volume) bool {
+	if v.Epoch != w.Epoch {
+		return v.Epoch < w.Epoch
+	}
+	for name, generation := range w.Clients {
+		if v.Clients[name] < generation {
+			return true
+		}
+	}
+	return v.Incarnation < w.Incarnation
 }
 
 // refresh takes in what this node's state says now: somebody may act upon it.
@@ -138,7 +151,10 @@ func (s *Seat) turn(ctx context.Context) (gone bool) {
 	if err := s.play(ctx, v); err != nil && ctx.Err() == nil {
 		s.complain(err)
 	}
-	s.routes.begin(v.Incarnation)
+	if v = s.Record(); v == nil {
+		return true
+	}
+	s.routes.begin(v) // before anybody is sent to a volume that forgot what it had
 	s.routes.set(s.route(v))
 	return false
 }
@@ -230,6 +246,9 @@ func (s *Seat) become(role Role, r *mirror.Replica, l *lead) {
 // abandon gives up a replica that was taken from this node. Its files stay: nobody
 // but a person can know that they are not needed.
 func (s *Seat) abandon(v *control.Volume) error {
+	if v.Epoch < s.store.Meta().Epoch {
+		return nil // while a node starts its state goes through the past
+	}
 	s.replica.Retire()
 	err := s.store.CloseClean()
 	s.mu.Lock()

@@ -44,9 +44,11 @@ func (s *service) propose(ctx context.Context, next mirror.Record, why string) (
 		stores[i] = control.ID(next.Stores[i])
 	}
 	c := control.Propose(s.volume, next.Epoch, s.nodes[next.Primary], s.node, slotsOf(next.InSync), stores)
-	c.Why = why
+	c.Why, c.Members = why, s.nodes
 	r, err := s.group.Do(ctx, c)
 	switch {
+	case errors.As(err, new(*control.Refused)):
+		return nil, false, fmt.Errorf("%w: %w", mirror.ErrRefused, err)
 	case err != nil:
 		return nil, false, err
 	case r.Volume != nil:

@@ -1,6 +1,10 @@
 package host
 
-import "lockstep/mirror/control"
+import (
+	"errors"
+
+	"lockstep/mirror/control"
+)
 
 // A volume grows on record first. Its primary takes that in by handing over to itself,
 // and its copy grows while it does; so do the others, as soon as it has let go of them:
@@ -18,7 +22,8 @@ func (s *Seat) outgrown(v *control.Volume) bool {
 func (s *Seat) grow(v *control.Volume) error {
 	r := s.replica
 	s.become(Stopping, nil, nil)
-	_, s.origins = r.Retire()
+	state, origins := r.Retire()
+	s.agreed, s.origins = state.Intents == nil && len(state.Written) == 0, origins
 	if err := s.resize(v); err != nil {
 		return err
 	}
@@ -37,7 +42,7 @@ func (s *Seat) resize(v *control.Volume) error {
 	st := s.store
 	s.store = nil
 	s.mu.Unlock()
-	err := st.CloseClean()
+	err := errors.Join(st.Sync(), st.Close()) // it goes on at once: that it was stopped need not be written down
 	if err == nil {
 		err = s.openStore(v)
 	}

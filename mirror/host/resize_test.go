@@ -93,9 +93,7 @@ func TestGrowUnderLoad(t *testing.T) {
 	a, b := c.attach("a", ""), c.attach("b", "")
 	a.write(grownSize-4096, 1)
 	b.write(testSize, 2)
-	if _, err := c.seat("a").HandOver(context.Background(), "b"); err != nil {
-		t.Fatal(err)
-	}
+	c.handOver("a", "b")
 	a.wantRead(grownSize-4096, 1)
 	b.wantRead(testSize, 2)
 	b.wantRead(testSize+4096, 0)
@@ -105,6 +103,16 @@ func TestGrowUnderLoad(t *testing.T) {
 	c.nodes["a"].end()
 	c.nodes["b"].end()
 	c.wantGrownEqual("a", "b")
+}
+
+// handOver hands the volume over; on a slow machine the other copy may have to come back
+// first, which was not heard of in time.
+func (c *cluster) handOver(from, to string) {
+	c.t.Helper()
+	c.until("handed over to "+to, func() bool {
+		_, err := c.seat(from).HandOver(context.Background(), to)
+		return err == nil
+	})
 }
 
 // wantGrownEqual compares the files of two nodes, which must be stopped.
@@ -127,4 +135,116 @@ func (c *cluster) wantGrownEqual(nodes ...string) {
 			c.t.Errorf("the copy of %s has %d bytes, or differs from that of %s", n, len(all), nodes[0])
 		}
 	}
+}
+
+// TestAttachBeforeThePrimaryGrew: who attaches elsewhere between the growth on record and
+// that of the primary's copy is told the new size, and waits for what lies beyond. Who
+// attaches at the primary is told what there is, and waits for nothing.
+func TestAttachBeforeThePrimaryGrew(t *testing.T) {
+	c := newTestCluster(t, "a", "b")
+	c.create("a", "b")
+	c.inSync("a", "a", "b")
+	s := c.seat("a")
+	busy, release := make(chan struct{}), make(chan struct{})
+	held := make(chan error, 1)
+	go func() {
+		held <- s.do(context.Background(), func(context.Context) error { close(busy); <-release; return nil })
+	}()
+	<-busy
+	c.do(control.ResizeVolume("vol", 0, grownSize))
+	for _, at := range []string{"a", "b"} {
+		c.until("the record is at "+at, func() bool { return c.seat(at).Record().Size == grownSize })
+	}
+	a, b := c.attach("a", ""), c.attach("b", "")
+	write := b.start(&mirror.Op{Kind: mirror.Write, Off: grownSize - 4096, Len: 4096, Data: bytes.Repeat([]byte{5}, 4096)})
+	a.write(testSize-4096, 1)
+	select {
+	case err := <-write:
+		t.Errorf("a write beyond the end of the primary's copy ended with %v", err)
+	default:
+	}
+	close(release)
+	if err := <-held; err != nil {
+		t.Error(err)
+	}
+	select {
+	case err := <-write:
+		if err != nil {
+			t.Errorf("the write beyond the old end: %v", err)
+		}
+	case <-time.After(patience):
+		t.Fatal("the write beyond the old end: no answer")
+	}
+	c.grown("a", "a", "b")
+	c.attach("a", "").wantRead(grownSize-4096, 5)
+	a.wantRead(testSize-4096, 1)
+}
+
+// TestGrowWhileAReplicaIsAway: it grows when it comes back, and gets what it missed, old
+// part and new.
+func TestGrowWhileAReplicaIsAway(t *testing.T) {
+	c := newTestCluster(t, "a", "b")
+	c.create("a", "b")
+	c.inSync("a", "a", "b")
+	a := c.attach("a", "")
+	a.write(0, 1)
+	c.nodes["b"].end()
+	a.write(4096, 2)
+	c.inSync("a", "a")
+	c.do(control.ResizeVolume("vol", 0, grownSize))
+	c.grown("a", "a")
+	grown := c.attach("a", "")
+	grown.write(grownSize-4096, 3)
+	a.wantRead(4096, 2)
+	c.nodes["b"].start()
+	c.grown("a", "a", "b")
+	c.handOver("a", "b")
+	grown.wantRead(grownSize-4096, 3)
+	a.wantRead(4096, 2)
+	c.inSync("b", "a", "b")
+	c.nodes["a"].end()
+	c.nodes["b"].end()
+	c.wantGrownEqual("a", "b")
+}
+
+// TestGrowHeardOfLate: a replica whose node hears late that the volume has grown is out
+// of sync until then, and no longer.
+func TestGrowHeardOfLate(t *testing.T) {
+	c := newTestCluster(t, "a", "b")
+	c.create("a", "b")
+	c.inSync("a", "a", "b")
+	c.nodes["b"].member.isolate(true)
+	c.do(control.ResizeVolume("vol", 0, grownSize))
+	c.grown("a", "a")
+	a := c.attach("a", "")
+	a.write(grownSize-4096, 3)
+	c.nodes["b"].member.isolate(false)
+	c.do(control.SetPolicy("vol", 0, control.Policy{})) // something for b to hear
+	c.grown("a", "a", "b")
+	c.handOver("a", "b")
+	a.wantRead(grownSize-4096, 3)
+}
+
+// TestGrowWithoutThePrimary: a copy that is to take over, and smaller than the volume, grows
+// first.
+func TestGrowWithoutThePrimary(t *testing.T) {
+	c := newTestCluster(t, "a", "b")
+	c.create("a", "b")
+	c.inSync("a", "a", "b")
+	b := c.attach("b", "")
+	b.write(0, 1)
+	c.nodes["b"].member.isolate(true)
+	c.nodes["a"].end()
+	c.do(control.ResizeVolume("vol", 0, grownSize))
+	c.nodes["b"].member.isolate(false)
+	c.do(control.SetPolicy("vol", 0, control.Policy{})) // something for b to hear
+	c.grown("b", "b")
+	grown := c.attach("b", "")
+	grown.write(grownSize-4096, 3)
+	b.wantRead(0, 1)
+	c.nodes["a"].start()
+	c.grown("b", "a", "b")
+	c.nodes["a"].end()
+	c.nodes["b"].end()
+	c.wantGrownEqual("a", "b")
 }

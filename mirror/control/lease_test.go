@@ -130,3 +130,28 @@ func TestRenewNeedsAMajority(t *testing.T) {
 		c.within(5*time.Second, "a lease again", func() bool { return c.renew("a", 2) == nil })
 	})
 }
+
+// TestForceWaitsForAPredecessorsLease: the lead can move faster than a lease ends.
+func TestForceWaitsForAPredecessorsLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, time.Millisecond/2, "a", "b", "w")
+		c.leader()
+		c.alone()
+		time.Sleep(2 * time.Second)
+		old := c.leader()
+		asked := time.Now()
+		if err := c.renew("a", 2); err != nil {
+			t.Fatal(err)
+		}
+		if err := old.raft.Load().LeadershipTransfer().Error(); err != nil {
+			t.Fatal(err)
+		}
+		if now := c.leader(); now.name == old.name || time.Since(asked) > 200*time.Millisecond {
+			t.Fatalf("%s leads after %s, %v after the lease began", now.name, old.name, time.Since(asked))
+		}
+		c.do("b", Force("v", 3, "b"))
+		if held := time.Since(asked); held < 300*time.Millisecond || held > 2*time.Second {
+			t.Errorf("forced %v after the lease began", held)
+		}
+	})
+}

@@ -137,13 +137,13 @@ func (c *cluster) wantGrownEqual(nodes ...string) {
 	}
 }
 
-// TestAttachBeforeThePrimaryGrew: who attaches elsewhere between the growth on record and
-// that of the primary's copy is told the new size, and waits for what lies beyond. Who
-// attaches at the primary is told what there is, and waits for nothing.
+// TestAttachBeforeThePrimaryGrew: who attaches between the growth on record and that of the
+// primary's copy is told the new size, and waits for it; who was there goes on.
 func TestAttachBeforeThePrimaryGrew(t *testing.T) {
 	c := newTestCluster(t, "a", "b")
 	c.create("a", "b")
 	c.inSync("a", "a", "b")
+	was := c.attach("b", "")
 	s := c.seat("a")
 	busy, release := make(chan struct{}), make(chan struct{})
 	held := make(chan error, 1)
@@ -156,28 +156,36 @@ func TestAttachBeforeThePrimaryGrew(t *testing.T) {
 		c.until("the record is at "+at, func() bool { return c.seat(at).Record().Size == grownSize })
 	}
 	a, b := c.attach("a", ""), c.attach("b", "")
-	write := b.start(&mirror.Op{Kind: mirror.Write, Off: grownSize - 4096, Len: 4096, Data: bytes.Repeat([]byte{5}, 4096)})
-	a.write(testSize-4096, 1)
+	beyond := func(u *user, at int64) chan error {
+		return u.start(&mirror.Op{Kind: mirror.Write, Off: at, Len: 4096, Data: bytes.Repeat([]byte{5}, 4096)})
+	}
+	atA, atB := beyond(a, grownSize-4096), beyond(b, testSize)
+	was.write(testSize-4096, 1)
 	select {
-	case err := <-write:
-		t.Errorf("a write beyond the end of the primary's copy ended with %v", err)
+	case err := <-atA:
+		t.Errorf("a write at a beyond the end of its copy ended with %v", err)
+	case err := <-atB:
+		t.Errorf("a write at b beyond the end of the primary's copy ended with %v", err)
 	default:
 	}
 	close(release)
 	if err := <-held; err != nil {
 		t.Error(err)
 	}
-	select {
-	case err := <-write:
-		if err != nil {
-			t.Errorf("the write beyond the old end: %v", err)
+	for _, done := range []chan error{atA, atB} {
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Errorf("a write beyond the old end: %v", err)
+			}
+		case <-time.After(patience):
+			t.Fatal("a write beyond the old end: no answer")
 		}
-	case <-time.After(patience):
-		t.Fatal("the write beyond the old end: no answer")
 	}
 	c.grown("a", "a", "b")
-	c.attach("a", "").wantRead(grownSize-4096, 5)
-	a.wantRead(testSize-4096, 1)
+	b.wantRead(grownSize-4096, 5)
+	a.wantRead(testSize, 5)
+	was.wantRead(testSize-4096, 1)
 }
 
 // TestGrowWhileAReplicaIsAway: it grows when it comes back, and gets what it missed, old

@@ -32,6 +32,13 @@ type client struct {
 	incarnation uint64 // of the volume when it began
 	name        string // empty: it has none
 	generation  uint64
+	size        int64 // of the volume as it knows it; bytes
+}
+
+// here is the volume as this node leads it.
+type here struct {
+	*mirror.Volume
+	size int64 // bytes
 }
 
 // set sends every front to where the volume's primary is.
@@ -42,9 +49,19 @@ func (r *routes) set(route forward.Route) {
 		return
 	}
 	r.route = route
-	for f := range r.fronts {
-		f.Route(route)
+	for f, c := range r.fronts {
+		f.Route(r.forLocked(c))
 	}
+}
+
+// forLocked is where a client's front sends. One that began when the volume had grown on
+// record waits until it is led with that size: before, what lies beyond cannot be
+// done. (Another node's forward.Server sees to that itself.)
+func (r *routes) forLocked(c client) forward.Route {
+	if v, ok := r.route.Volume.(here); ok && c.size > v.size {
+		return forward.Route{}
+	}
+	return r.route
 }
 
 // drain waits until what fronts were submitting to this node's volume has reached it.
@@ -130,8 +147,9 @@ func (r *routes) add(conf forward.FrontConfig) (*forward.Front, error) {
 	if r.fronts == nil {
 		r.fronts = map[*forward.Front]client{}
 	}
-	r.fronts[f] = client{r.incarnation, conf.Client, conf.Generation}
-	f.Route(r.route)
+	c := client{r.incarnation, conf.Client, conf.Generation, conf.Size}
+	r.fronts[f] = c
+	f.Route(r.forLocked(c))
 	return f, nil
 }
 
@@ -146,7 +164,7 @@ func (s *Seat) route(v *control.Volume) forward.Route {
 	l := s.leading()
 	switch {
 	case l != nil && s.admits(l):
-		return forward.Route{Volume: l.volume}
+		return forward.Route{Volume: here{l.volume, l.size}}
 	case l != nil || v.Primary == s.h.conf.Name:
 		return forward.Route{}
 	}
@@ -174,14 +192,12 @@ func (s *Seat) Attach(ctx context.Context, client string, complete func([]*mirro
 		}
 		conf.Generation = r.Generation
 	}
+	s.refresh() // the client was told the size that this node's state says
 	v := s.Record()
 	if v == nil {
 		return nil, errGone
 	}
 	conf.Size = v.Size
-	if l := s.leading(); l != nil {
-		conf.Size = l.size // it may be about to grow
-	}
 	if v.Policy.OnIsolation == "error" {
 		conf.Park = isolationTimeout
 	}

@@ -80,17 +80,25 @@ func (c *drillCmd) Run(ctx context.Context) (err error) {
 // kinds leaves out what can't be done here, unless it was asked for by name.
 func (c *drillCmd) kinds() ([]drill.Kind, error) {
 	kinds, err := drill.ParseKinds(c.Kinds)
-	if err != nil || !slices.Contains(kinds, drill.DiskStall) {
-		return kinds, err
+	if err != nil {
+		return nil, err
 	}
-	if err := canStall(); err != nil {
-		if c.Kinds != "all" {
-			return nil, err
+	impossible := map[drill.Kind]error{drill.DiskStall: canStall()}
+	if c.KM == 0 {
+		impossible[drill.Slow] = errors.New("there is no distance to multiply: give --km")
+	}
+	var possible []drill.Kind
+	for _, kind := range kinds {
+		switch err := impossible[kind]; {
+		case err == nil:
+			possible = append(possible, kind)
+		case c.Kinds != "all":
+			return nil, fmt.Errorf("%s: %w", kind, err)
+		default:
+			fmt.Fprintf(os.Stderr, "%s is left out: %v\n", kind, err)
 		}
-		fmt.Fprintf(os.Stderr, "%s is left out: %v\n", drill.DiskStall, err)
-		kinds = slices.DeleteFunc(slices.Clone(kinds), func(k drill.Kind) bool { return k == drill.DiskStall })
 	}
-	return kinds, nil
+	return possible, nil
 }
 
 func (c *drillCmd) drill(ctx context.Context, kinds []drill.Kind, logs *drillLogs) (err error) {

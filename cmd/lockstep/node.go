@@ -97,7 +97,7 @@ func (c *nodeCmd) conf() (node.Config, error) {
 		Name: c.Name, Dir: c.Data, Listen: c.Listen, Reach: c.Advertise, Voters: voters, Witness: c.Witness,
 		NBD: c.NBD, AdminTCP: c.AdminTCP, Heartbeat: c.Heartbeat, Direct: c.Direct, Poll: c.Poll,
 		Resync: mirror.PaceConfig{Share: c.Share, Floor: int64(c.Floor), Ceiling: int64(c.Ceiling), Redundancy: c.Redundancy},
-		Build:  thisBuild().Version, Log: newLogger().With("node", c.Name), Notify: systemdNotify,
+		Build:  thisBuild().Version, Log: newLogger().With("node", c.Name), Notify: systemdNotify, Watchdog: systemdWatchdog(),
 	}
 	if i := slices.IndexFunc(voters, func(p control.Peer) bool { return p.Name == c.Name }); i >= 0 {
 		voters[i].Witness = c.Witness

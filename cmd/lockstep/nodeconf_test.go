@@ -144,6 +144,12 @@ func TestSystemdIsNotified(t *testing.T) {
 	if n, err := conn.Read(buf); err != nil || string(buf[:n]) != "READY=1" {
 		t.Errorf("%q, %v", buf[:n], err)
 	}
+	for usec, want := range map[string]time.Duration{"": 0, "30000000": 30 * time.Second, "x": 0} {
+		t.Setenv("WATCHDOG_USEC", usec)
+		if got := systemdWatchdog(); got != want {
+			t.Errorf("WATCHDOG_USEC=%s is %v", usec, got)
+		}
+	}
 	t.Setenv("NOTIFY_SOCKET", "")
 	if err := systemdNotify("READY=1"); err != nil {
 		t.Errorf("without systemd: %v", err)

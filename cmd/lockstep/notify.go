@@ -4,8 +4,20 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strconv"
 	"strings"
+	"time"
 )
+
+// systemdWatchdog is how often systemd wants to hear WATCHDOG=1 at least, or it starts
+// the process anew; 0 if it does not.
+func systemdWatchdog() time.Duration {
+	usec, err := strconv.ParseInt(os.Getenv("WATCHDOG_USEC"), 10, 64)
+	if pid := os.Getenv("WATCHDOG_PID"); err != nil || usec <= 0 || pid != "" && pid != strconv.Itoa(os.Getpid()) {
+		return 0
+	}
+	return time.Duration(usec) * time.Microsecond
+}
 
 // systemdNotify tells systemd, if that started the process with Type=notify, what it
 // is at: READY=1, STOPPING=1, STATUS=text (sd_notify(3)).

@@ -34,8 +34,9 @@ type Config struct {
 	Build string
 	Log   *slog.Logger
 	// Notify tells the service manager what the node is at, in its words: READY=1,
-	// STOPPING=1.
-	Notify func(state string) error
+	// STOPPING=1, and WATCHDOG=1 more often than Watchdog, unless that is 0.
+	Notify   func(state string) error
+	Watchdog time.Duration
 }
 
 // Defaults of [Config]; zero fields have these too.

@@ -207,6 +207,7 @@ func (n *node) run(ctx context.Context, d *doors) error {
 	})
 	hosted.Go(func() { n.dropDeleted(hosting) })
 	hosted.Go(func() { n.observeTimings(hosting) })
+	hosted.Go(func() { n.watchdog(hosting) })
 	n.log.Info("node is up", "name", n.conf.Name, "addr", n.addr, "witness", n.conf.Witness)
 	n.notify("READY=1")
 	err := n.awaitEnd(ctx)
@@ -225,6 +226,28 @@ func (n *node) notify(state string) {
 	}
 	if err := n.conf.Notify(state); err != nil {
 		n.log.Warn("the service manager was not told", "state", state, "err", err)
+	}
+}
+
+// watchdog says that the node lives, as long as it does: what it asks takes the locks of
+// all that it is made of.
+func (n *node) watchdog(ctx context.Context) {
+	if n.conf.Watchdog == 0 {
+		return
+	}
+	tick := time.NewTicker(n.conf.Watchdog / 3)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		n.group.Status()
+		for _, seat := range n.host.Seats() {
+			seat.Status()
+		}
+		n.notify("WATCHDOG=1")
 	}
 }
 

@@ -50,11 +50,15 @@ func startAlone(t *testing.T, dir string) *alone {
 			Notify: func(state string) error {
 				a.mu.Lock()
 				defer a.mu.Unlock()
-				if a.told = append(a.told, state); len(a.told) == 1 {
+				if !slices.Contains(a.told, state) {
+					a.told = append(a.told, state)
+				}
+				if state == "READY=1" {
 					close(up)
 				}
 				return nil
 			},
+			Watchdog: 3 * time.Millisecond,
 		})
 	}()
 	a.client = api.Unix(filepath.Join(dir, AdminSocket))
@@ -123,7 +127,7 @@ func TestANodeAlone(t *testing.T) {
 	if err := a.stop(); err != nil {
 		t.Fatal(err)
 	}
-	if want := []string{"READY=1", "STOPPING=1"}; !slices.Equal(a.told, want) {
+	if want := []string{"READY=1", "WATCHDOG=1", "STOPPING=1"}; !slices.Equal(a.told, want) {
 		t.Errorf("the service manager was told %v, want %v", a.told, want)
 	}
 	if _, err := os.Lstat(filepath.Join(dir, AdminSocket)); !errors.Is(err, os.ErrNotExist) {

@@ -103,8 +103,8 @@ func (t transition) change(old, v *Volume) (refused string) {
 	case kindForce:
 		return t.force(v)
 	case kindResize:
-		if t.c.Size <= 0 {
-			return fmt.Sprintf("a volume cannot have %d bytes", t.c.Size)
+		if t.c.Size < old.Size {
+			return fmt.Sprintf("volume %q has %d bytes and cannot shrink to %d: what lies beyond would be lost", v.Name, old.Size, t.c.Size)
 		}
 		v.Size = t.c.Size
 		t.event(fmt.Sprintf("resized from %d to %d bytes", old.Size, v.Size))

@@ -49,7 +49,8 @@ place still has in flight is then refused.
 
 Whoever can reach the node port can do everything: keep it on a network of your own.
 Ctrl-C or SIGTERM answers clients and hands over what is led here; a second one ends
-at once. With systemd use Type=notify (scripts/systemd/lockstep-node.service).
+at once. The admin API is HTTP and JSON, with /healthz and /metrics (Prometheus):
+curl --unix-socket DATA/admin.sock http://x/status. With systemd use Type=notify (scripts/systemd/lockstep-node.service).
 
 --config FILE is JSON, with flags' names as keys:
   {"name": "a", "data": "/var/lib/lockstep", "listen": "10.0.0.1:7800",

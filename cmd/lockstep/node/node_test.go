@@ -170,6 +170,7 @@ func TestWhatIsAskedWrongly(t *testing.T) {
 		{"PUT", "/volumes/vol/policy", control.Policy{Ack: "never"}, 409, "never"},
 		{"POST", "/volumes/vol/handover", api.Handover{To: "z"}, 409, "no copy in sync"},
 		{"POST", "/volumes/vol/failover", api.Failover{To: "z"}, 409, "no replica"},
+		{"POST", "/volumes/vol/failover", api.Failover{To: "a", AcceptDataLoss: true}, 409, "is the primary"},
 		{"POST", "/volumes/vol/verify?repair=maybe", nil, 400, "true or false"},
 		{"POST", "/verify", nil, 400, "which volume"},
 		{"GET", "/events?after=x", nil, 400, "after"},

@@ -158,19 +158,14 @@ func (n *node) postFailover(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	slot := v.Slot(ask.To)
-	switch {
-	case slot < 0:
-		api.Refuse(w, http.StatusConflict, fmt.Sprintf("node %q has no replica of volume %s", ask.To, v.Name))
-		return
-	case !v.Replicas[slot].InSync && !ask.AcceptDataLoss:
-		api.Refuse(w, http.StatusConflict, n.whatIsLost(r.Context(), v, ask.To))
+	if why := n.mayFailOver(r.Context(), v, ask); why != "" {
+		api.Refuse(w, http.StatusConflict, why)
 		return
 	}
 	began := time.Now()
 	c := control.Force(v.Name, v.Epoch+1, ask.To)
 	c.Why = "asked for at node " + n.conf.Name
-	n.log.Warn("failover", "volume", v.Name, "to", ask.To, "in_sync", v.Replicas[slot].InSync)
+	n.log.Warn("failover", "volume", v.Name, "to", ask.To, "in_sync", v.Replicas[v.Slot(ask.To)].InSync)
 	if _, err := n.command(r.Context(), c); err != nil {
 		fail(w, err)
 		return
@@ -180,6 +175,23 @@ func (n *node) postFailover(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	n.moved(w, v, ask.To, time.Since(began))
+}
+
+// mayFailOver says why a failover is refused; "" if it is not.
+func (n *node) mayFailOver(ctx context.Context, v *control.Volume, ask api.Failover) string {
+	slot := v.Slot(ask.To)
+	switch {
+	case slot < 0:
+		return fmt.Sprintf("node %q has no replica of volume %s", ask.To, v.Name)
+	case !v.Replicas[slot].InSync && !ask.AcceptDataLoss:
+		return n.whatIsLost(ctx, v, ask.To)
+	case v.Primary != ask.To:
+		return ""
+	}
+	if standing, err := n.standing(ctx, v); err == nil && standing.Serving {
+		return fmt.Sprintf("node %q is the primary of %s, and serves it", ask.To, v.Name)
+	}
+	return ""
 }
 
 // leads waits until a node that was named primary leads.

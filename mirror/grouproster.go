@@ -100,8 +100,14 @@ func (r *groupRoster) propose(ctx context.Context, c Configuration) (Configurati
 func (r *groupRoster) inForce(in Record) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if in.Epoch > r.record.Epoch {
-		r.record = in
+	if in.Epoch <= r.record.Epoch {
+		return
+	}
+	r.record = in
+	for i, id := range r.seen { // it goes on record with the next proposal
+		if id != (wire.ID{}) && !in.InSync.Has(ReplicaID(i)) {
+			r.record.Stores[i] = id
+		}
 	}
 }
 

@@ -257,7 +257,7 @@ func (l *link) heartbeats(ctx context.Context, end func(error)) {
 
 func (l *link) beat() {
 	l.v.mu.Lock()
-	if l.out != nil {
+	if l.out != nil && l.v.machine.stopped == nil { // others may take over
 		l.out.put(l.peer.heartbeat(now()))
 	}
 	l.v.mu.Unlock()

@@ -321,7 +321,10 @@ func (m *Machine) stop(err error) {
 // unusable. Their outcome is unknown.
 func (m *Machine) Abandon(give func(*Op)) {
 	var all []*Op // first, because an op that was given is not ours to look at
-	m.inFlight(func(op *Op) { all = append(all, op) })
+	m.inFlight(func(op *Op) {
+		m.origins.abandon(op)
+		all = append(all, op)
+	})
 	if m.stopped == nil {
 		m.stopped = ErrClosed
 	}

@@ -118,6 +118,23 @@ func (o *Origins) done(op *Op) {
 	}
 }
 
+// abandon settles what is known of an op that is about to be given back: this copy has
+// it, or not. That is right for whoever leads next from this copy.
+func (o *Origins) abandon(op *Op) {
+	if op.Origin == nil {
+		return
+	}
+	s := o.sessions[op.Origin.Session]
+	if s == nil || s.numbers[op.Origin.Number] != op {
+		return
+	}
+	if op.core.applied && op.Err == nil {
+		s.numbers[op.Origin.Number] = nil
+	} else {
+		delete(s.numbers, op.Origin.Number)
+	}
+}
+
 // All yields what was applied, or is in line wherever its effect is to be: sessions
 // in order, their numbers ascending. An op without a seq was sent nowhere yet. A session
 // of which that leaves nothing is named with number 0, if it is known.

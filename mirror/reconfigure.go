@@ -5,13 +5,15 @@ import "lockstep/mirror/internal/sabotage"
 // Changes of the configuration, and the promotion that begins with the first.
 
 // committed takes in the configuration that is in force. What it already knows
-// changes nothing: a proposal ends only by a higher epoch, its own or another's.
+// changes nothing: a proposal ends only by a higher epoch, its own or another's. In an
+// epoch that it missed another member may have been the primary, so a reign goes on only
+// from one epoch to the next.
 func (m *Machine) committed(ev Event) {
 	switch {
-	case ev.Conf.Epoch > m.current.Epoch && ev.Conf.Primary != m.conf.Self:
-		m.stop(ErrDeposed)
-	case m.current.Epoch == 0:
+	case m.current.Epoch == 0 && ev.Conf.Primary == m.conf.Self:
 		m.promote(ev)
+	case ev.Conf.Epoch > m.current.Epoch && (ev.Conf.Primary != m.conf.Self || ev.Conf.Epoch > m.current.Epoch+1):
+		m.stop(ErrDeposed)
 	case ev.Conf.Epoch > m.current.Epoch:
 		m.proposal = nil
 		m.change(ev.Conf)

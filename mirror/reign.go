@@ -116,8 +116,11 @@ func (v *Volume) Committed(r Record) {
 	v.tellUnlessClosed(Event{Kind: EvCommitted, Conf: r.Configuration, Now: now()})
 }
 
+// Epoch is the configuration's that is in force, as far as the volume knows.
+func (v *Volume) Epoch() uint64 { return v.epoch() }
+
 // Origins is what is remembered of retried ops: for who leads next, if that is this
-// process again.
+// process again. It is for after Close.
 func (v *Volume) Origins() Origins {
 	v.mu.Lock()
 	defer v.mu.Unlock()

@@ -72,6 +72,7 @@ func (v *Volume) Disown() {
 	var copies []*Op
 	v.mu.Lock()
 	v.sample.op = nil
+	v.machine.origins = Origins{} // what becomes of them here nobody knows
 	v.machine.inFlight(func(op *Op) {
 		if op.internal != nil || op.core.copy != nil {
 			return

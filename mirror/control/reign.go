@@ -125,6 +125,9 @@ func (c *Control) inherited(v *Volume) time.Duration {
 // usurps says that a command may make another node primary without the old one's word.
 func usurps(s *State, cmd Command) bool {
 	v := s.Volumes[cmd.Volume]
+	if v != nil && cmd.Epoch != 0 && cmd.Epoch <= v.Epoch { // it can't win any more
+		return false
+	}
 	return cmd.Kind == kindForce || cmd.Kind == kindPropose && (v == nil || cmd.By != v.Primary)
 }
 

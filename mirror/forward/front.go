@@ -220,7 +220,7 @@ func (f *Front) Complete(ops []*mirror.Op) {
 
 // retryable says that an op's outcome does not count: it is for the next primary.
 func retryable(err error) bool {
-	return err != nil && (errors.Is(err, mirror.ErrDeposed) || errors.Is(err, mirror.ErrClosed) || errors.Is(err, mirror.ErrFailed))
+	return err != nil && (errors.Is(err, mirror.ErrDeposed) || errors.Is(err, mirror.ErrClosed))
 }
 
 // Drain waits until what was being submitted to a volume of this node has reached it.

@@ -57,7 +57,7 @@ func (g *group) Do(_ context.Context, c control.Command) (control.Result, error)
 	close(g.changed)
 	g.changed = make(chan struct{})
 	if r.Refused != "" {
-		return r, errors.New(r.Refused)
+		return r, &control.Refused{Reason: r.Refused}
 	}
 	return r, nil
 }

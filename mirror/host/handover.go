@@ -90,7 +90,6 @@ func (s *Seat) pass(ctx context.Context, l *lead, to mirror.ReplicaID, stay bool
 	}
 	parked = time.Now()
 	s.park(l)
-	s.routes.drain()
 	short, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
 	if err := l.volume.Quiesce(short); err != nil {
@@ -113,20 +112,24 @@ func (s *Seat) again(ctx context.Context, v *control.Volume, slot mirror.Replica
 	s.log.Info("the volume changed: it is handed over to itself", "members", s.addrs(v), "size", v.Size)
 	ctx, cancel := context.WithTimeout(ctx, 2*settleTimeout)
 	defer cancel()
-	err := l.volume.Quiesce(ctx)
+	var err error
+	if !l.volume.Status().Ready { // what it waits for may be what the change is about
+		err = errors.New("writes wait for a copy")
+	} else {
+		err = l.volume.Quiesce(ctx)
+	}
 	s.park(l)
-	s.routes.drain()
 	if err == nil {
 		err = l.volume.Quiesce(ctx)
 	}
-	if err != nil { // what it waits for may be what the change is about
+	if err != nil {
 		s.stepDown(l, false)
 		return fmt.Errorf("take in a change of the volume: its writes did not complete, so this node claims it anew: %w", err)
 	}
 	s.stepDown(l, true)
 	select {
 	case <-s.stopped:
-		s.stopped = nil
+		s.ended()
 	case <-ctx.Done():
 		return fmt.Errorf("take in a change of the volume: the local disk hangs: %w", ctx.Err())
 	}

@@ -94,6 +94,7 @@ func (h *Host) look(ctx context.Context, s *control.State) {
 		seat := h.seats[v.ID]
 		if seat == nil {
 			seat = newSeat(h, v)
+			seat.tell(v) // first: a seat that knows of no volume ends
 			h.seats[v.ID] = seat
 			h.running.Go(func() { seat.run(ctx) })
 		}

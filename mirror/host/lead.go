@@ -131,10 +131,11 @@ func (s *Seat) promote(before, in *control.Volume, slot mirror.ReplicaID, servic
 	conf := s.conf(in)
 	conf.Reign = &mirror.Reign{
 		Service: service, Self: slot, Addrs: l.addrs,
-		Record: recordOf(in), Before: recordOf(before), Led: led, State: state, Origins: origins, Lease: in.Lease(),
+		Record: recordOf(in), Before: replaced(before), Led: led, State: state, Origins: origins, Lease: in.Lease(),
 	}
 	volume, err := mirror.Open(conf)
 	if err != nil {
+		s.rest = time.Now().Add(failPause)
 		s.follow()
 		return fmt.Errorf("lead the volume: %w", err)
 	}
@@ -144,6 +145,16 @@ func (s *Seat) promote(before, in *control.Volume, slot mirror.ReplicaID, servic
 		s.admit(l, in)
 	}
 	return nil
+}
+
+// replaced is the record before a promotion. Who gave its place up and left with that was
+// in sync until then.
+func replaced(v *control.Volume) mirror.Record {
+	r := recordOf(v)
+	if r.By != mirror.NoReplica && r.By != r.Primary {
+		r.InSync = r.InSync.With(r.By)
+	}
+	return r
 }
 
 // admit lets clients use what is led.
@@ -159,16 +170,22 @@ func (s *Seat) admit(l *lead, v *control.Volume) {
 }
 
 // park holds back what clients ask for: those of this node wait, those of others come
-// again. What is in flight goes on.
+// again. What is in flight goes on, and nothing more is on its way to the volume.
 func (s *Seat) park(l *lead) {
+	if server := s.unhook(l); server != nil {
+		server.Close()
+	}
+	s.routes.drain()
+}
+
+// unhook is park that waits for nothing: a disk that hangs may hold up who is on the way.
+func (s *Seat) unhook(l *lead) *forward.Server {
 	s.mu.Lock()
 	server := l.server
 	l.server = nil
 	s.mu.Unlock()
 	s.routes.set(forward.Route{})
-	if server != nil {
-		server.Close()
-	}
+	return server
 }
 
 // generation is the newest of a named client, as far as this node knows.
@@ -198,17 +215,21 @@ func (s *Seat) conf(v *control.Volume) mirror.Config {
 func (s *Seat) reign(ctx context.Context, v *control.Volume, slot mirror.ReplicaID) error {
 	l := s.leading()
 	rec := recordOf(v)
-	l.volume.Committed(rec)
+	changed := !slices.Equal(l.addrs, s.addrs(v)) || l.policy != v.Policy || l.size != v.Size
+	own := rec.Primary == slot && rec.Epoch <= l.volume.Epoch()+1
+	if !changed || !own { // else it would propose what can't be any more
+		l.volume.Committed(rec)
+	}
 	select {
 	case <-l.volume.Ended():
 		s.deposed(v, l)
 		return nil
 	default:
 	}
-	if rec.Primary != slot {
+	switch {
+	case !own:
 		return nil // the volume ends at once
-	}
-	if !slices.Equal(l.addrs, s.addrs(v)) || l.policy != v.Policy || l.size != v.Size {
+	case changed:
 		return s.again(ctx, v, slot)
 	}
 	if l.server == nil {
@@ -240,20 +261,20 @@ func (s *Seat) begin(ctx context.Context, v *control.Volume, l *lead) error {
 func (s *Seat) deposed(v *control.Volume, l *lead) {
 	cause := l.volume.Cause()
 	s.log.Warn("this node leads no more", "why", cause)
-	if errors.Is(cause, mirror.ErrStalled) {
+	switch {
+	case errors.Is(cause, mirror.ErrStalled), errors.Is(cause, mirror.ErrFailed):
+		s.rest = time.Now().Add(failPause)
 		s.giveUp(l)
-	}
-	if errors.Is(cause, mirror.ErrFailed) && v.Alone() { // nobody else can go on
-		s.routes.failAll(cause)
-	}
-	if errors.Is(cause, mirror.ErrBetterCopy) { // whoever has it needs the time
+	case errors.Is(cause, mirror.ErrBetterCopy): // whoever has it needs the time
 		s.rest = time.Now().Add(4 * Grace(v.Lease()))
 	}
 	s.stepDown(l, false)
 }
 
-// giveUp names another primary after the disk of this one began to hang, and lets
-// clients go there with what the disk still has.
+// failPause is how long a copy does not claim the volume that failed to lead it.
+const failPause = 5 * time.Second
+
+// giveUp names another primary after the disk of this one failed or began to hang.
 func (s *Seat) giveUp(l *lead) {
 	to := l.volume.Successor()
 	if to == mirror.NoReplica {
@@ -263,29 +284,40 @@ func (s *Seat) giveUp(l *lead) {
 	defer cancel()
 	in, err := l.volume.HandOver(ctx, to, false)
 	if err != nil || in.Primary != to {
-		s.complain(fmt.Errorf("give the volume up, since its disk hangs: %w", errors.Join(err, errors.New("another change came first"))))
-		return
+		s.complain(fmt.Errorf("name another primary, since the disk here fails: %w", errors.Join(err, errors.New("another change came first"))))
 	}
-	s.park(l)
-	l.volume.Disown()
 }
 
 // stepDown stops what was led. Ops come back as the last local I/O ends, and go to
 // whoever leads then. agreed says that every write was complete.
 func (s *Seat) stepDown(l *lead, agreed bool) {
 	s.agreed = agreed
-	s.park(l)
-	if agreed {
-		s.origins = l.volume.Origins()
-	}
+	server := s.unhook(l)
 	s.become(Stopping, nil, nil)
 	if v := s.Record(); v != nil {
 		s.routes.set(s.route(v))
 	}
 	stopped := make(chan struct{})
-	s.stopped = stopped
+	s.stopped, s.ending = stopped, l
 	go func() {
 		defer close(stopped)
+		if server != nil {
+			server.Close()
+		}
 		l.volume.Close()
 	}()
+}
+
+// ended notes that what was led has stopped, and follows.
+func (s *Seat) ended() {
+	s.stopped, s.origins, s.ending = nil, s.ending.volume.Origins(), nil
+}
+
+// disown lets clients go to who leads now with what a disk that hangs still has of
+// theirs. That is safe when this copy has left the in-sync set.
+func (s *Seat) disown(v *control.Volume, slot mirror.ReplicaID) {
+	left := slot == mirror.NoReplica || !v.Replicas[slot].InSync
+	if s.ending != nil && left && v.Epoch > s.ending.volume.Epoch() {
+		s.ending.volume.Disown()
+	}
 }

@@ -14,6 +14,11 @@ import (
 
 const grownSize = testSize + 3<<20 + 4096
 
+// createPatient makes a volume that takes nobody for dead because the machine is slow.
+func (c *cluster) createPatient(on ...string) {
+	c.do(control.CreateVolume("vol", control.ID{1}, testSize, control.Policy{Lease: time.Second}, on...))
+}
+
 // load writes at random places until it is stopped, through clients at some nodes.
 type load struct {
 	stop chan struct{}
@@ -80,7 +85,7 @@ func (c *cluster) grown(primary string, nodes ...string) {
 
 func TestGrowUnderLoad(t *testing.T) {
 	c := newTestCluster(t, "a", "b")
-	c.create("a", "b")
+	c.createPatient("a", "b")
 	c.inSync("a", "a", "b")
 	before := c.attach("b", "")
 	before.write(testSize-4096, 7)
@@ -141,7 +146,7 @@ func (c *cluster) wantGrownEqual(nodes ...string) {
 // primary's copy is told the new size, and waits for it; who was there goes on.
 func TestAttachBeforeThePrimaryGrew(t *testing.T) {
 	c := newTestCluster(t, "a", "b")
-	c.create("a", "b")
+	c.createPatient("a", "b")
 	c.inSync("a", "a", "b")
 	was := c.attach("b", "")
 	s := c.seat("a")
@@ -192,7 +197,7 @@ func TestAttachBeforeThePrimaryGrew(t *testing.T) {
 // part and new.
 func TestGrowWhileAReplicaIsAway(t *testing.T) {
 	c := newTestCluster(t, "a", "b")
-	c.create("a", "b")
+	c.createPatient("a", "b")
 	c.inSync("a", "a", "b")
 	a := c.attach("a", "")
 	a.write(0, 1)
@@ -219,7 +224,7 @@ func TestGrowWhileAReplicaIsAway(t *testing.T) {
 // of sync until then, and no longer.
 func TestGrowHeardOfLate(t *testing.T) {
 	c := newTestCluster(t, "a", "b")
-	c.create("a", "b")
+	c.createPatient("a", "b")
 	c.inSync("a", "a", "b")
 	c.nodes["b"].member.isolate(true)
 	c.do(control.ResizeVolume("vol", 0, grownSize))
@@ -227,7 +232,7 @@ func TestGrowHeardOfLate(t *testing.T) {
 	a := c.attach("a", "")
 	a.write(grownSize-4096, 3)
 	c.nodes["b"].member.isolate(false)
-	c.do(control.SetPolicy("vol", 0, control.Policy{})) // something for b to hear
+	c.do(control.SetPolicy("vol", 0, control.Policy{Lease: time.Second})) // something for b to hear
 	c.grown("a", "a", "b")
 	c.handOver("a", "b")
 	a.wantRead(grownSize-4096, 3)
@@ -237,7 +242,7 @@ func TestGrowHeardOfLate(t *testing.T) {
 // first.
 func TestGrowWithoutThePrimary(t *testing.T) {
 	c := newTestCluster(t, "a", "b")
-	c.create("a", "b")
+	c.createPatient("a", "b")
 	c.inSync("a", "a", "b")
 	b := c.attach("b", "")
 	b.write(0, 1)
@@ -245,7 +250,7 @@ func TestGrowWithoutThePrimary(t *testing.T) {
 	c.nodes["a"].end()
 	c.do(control.ResizeVolume("vol", 0, grownSize))
 	c.nodes["b"].member.isolate(false)
-	c.do(control.SetPolicy("vol", 0, control.Policy{})) // something for b to hear
+	c.do(control.SetPolicy("vol", 0, control.Policy{Lease: time.Second})) // something for b to hear
 	c.grown("b", "b")
 	grown := c.attach("b", "")
 	grown.write(grownSize-4096, 3)

@@ -39,7 +39,8 @@ type Seat struct {
 
 	// Of the goroutine.
 	rest    time.Time      // no claim before that: the last promotion came to nothing
-	stopped chan struct{}  // closed when what was led has stopped
+	ending  *lead          // what is stopping
+	stopped chan struct{}  // closed when that has stopped
 	agreed  bool           // it gave up in good order
 	origins mirror.Origins // of what was led or followed until now, if that was in good order
 	obeyed  uint64         // the epoch in which this copy counts as whole by an operator's word
@@ -132,7 +133,7 @@ func (s *Seat) run(ctx context.Context) {
 		case <-s.wake:
 		case <-ended:
 		case <-s.stopped:
-			s.stopped = nil
+			s.ended()
 			s.follow()
 		case e := <-s.asked:
 			s.refresh()
@@ -171,6 +172,7 @@ func (s *Seat) play(ctx context.Context, v *control.Volume) error {
 	slot := slotOf(v, s.h.conf.Name)
 	switch role := s.Role(); {
 	case role == Stopping:
+		s.disown(v, slot)
 		return nil
 	case role == Leading:
 		return s.reign(ctx, v, slot)
@@ -279,6 +281,7 @@ func (s *Seat) end(ctx context.Context) {
 	}
 	if s.stopped != nil {
 		<-s.stopped
+		s.ended()
 	}
 	s.mu.Lock()
 	st, r := s.store, s.replica

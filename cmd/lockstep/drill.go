@@ -118,6 +118,9 @@ func (c *drillCmd) drill(ctx context.Context, kinds []drill.Kind, logs *drillLog
 	d := drill.New(cluster, drill.Config{Size: int64(c.Size), Hold: c.Hold, Think: c.Think, Timeout: c.Timeout, Log: logs.say})
 	defer d.Close()
 	results, err := c.rounds(ctx, d, kinds, logs)
+	if err != nil && ctx.Err() == nil && !errors.Is(err, errPromise) {
+		cluster.dump()
+	}
 	return errors.Join(err, c.print(results))
 }
 

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"lockstep/cmd/lockstep/api"
@@ -191,6 +192,17 @@ func (n *drillNode) verify(ctx context.Context) (blocks int64, err error) {
 				blocks += (d.Off+d.Len+drill.BlockSize-1)/drill.BlockSize - d.Off/drill.BlockSize
 			}
 			return blocks, nil
+		}
+	}
+}
+
+// dump ends the nodes so that their logs have what each of their goroutines was at: for
+// when they did not do what they should.
+func (c *drillCluster) dump() {
+	for _, n := range c.nodes {
+		if n.proc != nil && !n.proc.exited() {
+			n.proc.cmd.Process.Signal(syscall.SIGQUIT) //nolint:errcheck // gone already is fine
+			<-n.proc.done
 		}
 	}
 }

@@ -3,10 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -293,8 +293,6 @@ func (p *processes) commands() {
 		{"verify", 2, []string{"which volume?"}},
 		{"volume list", 0, []string{"vol     16MiB  a"}},
 		{"volume show vol", 0, []string{"incarnation 1", "on loss continue"}},
-		{"volume policy vol --on-loss suspend", 0, []string{"ack written, failover auto, on isolation suspend, on loss suspend"}},
-		{"volume policy vol --on-loss continue", 0, []string{"on loss continue"}},
 		{"volume policy vol", 2, []string{"what is to change?"}},
 		{"volume create x/y --size 1MiB --on a", 2, []string{"a volume's name"}},
 		{"volume create x --size 1MiB --on w", 1, []string{"witness"}},
@@ -305,6 +303,8 @@ func (p *processes) commands() {
 		{"handover vol --to a", 1, []string{"leads it already"}},
 		{"events vol", 0, []string{"created on a, b", "handed over to b", "b took over from a", "an operator made a the primary"}},
 		{"events --json", 0, []string{`"what"`}},
+		{"volume policy vol --on-loss suspend", 0, []string{"ack written, failover auto, on isolation suspend, on loss suspend"}},
+		{"volume policy vol --on-loss continue", 0, []string{"on loss continue"}},
 	} {
 		args := append(strings.Fields(tc.args), "--node", p.addrs["w"])
 		cmd := lockstepCommand(p.T, args...)
@@ -318,22 +318,24 @@ func (p *processes) commands() {
 			}
 		}
 	}
+	v := p.awaitVolume("a", "in sync after the policy's change", bothInSync)
 	var h api.Health
-	p.mustAsk("a", http.MethodGet, "/healthz", nil, &h)
+	p.mustAsk(v.Primary, http.MethodGet, "/healthz", nil, &h)
 	if !h.OK {
 		p.Errorf("%+v", h)
 	}
-	p.metrics()
+	p.metrics(v.Primary)
 }
 
-func (p *processes) metrics() {
-	c := p.dial("a", "vol")
+func (p *processes) metrics(primary string) {
+	other := map[string]string{"a": "b", "b": "a"}[primary]
+	c := p.dial(primary, "vol")
 	for range 3 { // one of them is a sample
 		if _, err := c.WriteAt(make([]byte, 512), 0); err != nil {
 			p.Fatal(err)
 		}
 	}
-	response, err := http.Get("http://" + p.addrs["a"] + "/metrics")
+	response, err := http.Get("http://" + p.addrs[primary] + "/metrics")
 	if err != nil {
 		p.Fatal(err)
 	}
@@ -344,7 +346,7 @@ func (p *processes) metrics() {
 	}
 	for _, want := range []string{
 		`lockstep_volume_role{role="leading",volume="vol"} 1`, `lockstep_volume_in_sync_replicas{volume="vol"} 2`,
-		`lockstep_replica_left_bytes{node="b",volume="vol"} 0`, `lockstep_raft_has_leader 1`, `lockstep_volume_suspended{volume="vol"} 0`,
+		`lockstep_replica_left_bytes{node="` + other + `",volume="vol"} 0`, `lockstep_raft_has_leader 1`, `lockstep_volume_suspended{volume="vol"} 0`,
 		`lockstep_requests_failed_total{op="write",volume="vol"} 0`,
 	} {
 		if !strings.Contains(text.String(), want+"\n") {
@@ -355,30 +357,28 @@ func (p *processes) metrics() {
 
 // stopAll ends the nodes as systemd would: the volume is handed over on the way.
 func (p *processes) stopAll() {
-	c := p.dial("b", "vol")
-	if err := p.procs["a"].stop(p.Context(), 20*time.Second); err != nil {
+	first := p.awaitVolume("a", "in sync", bothInSync).Primary
+	other := map[string]string{"a": "b", "b": "a"}[first]
+	c := p.dial(other, "vol")
+	if err := p.procs[first].stop(p.Context(), 20*time.Second); err != nil {
 		p.Fatal(err)
 	}
-	v := p.awaitVolume("b", "handed over", func(v *api.VolumeStatus) bool { return v.Primary == "b" && v.Standing != nil && v.Standing.Ready })
+	p.awaitVolume(other, "handed over", func(v *api.VolumeStatus) bool { return v.Primary == other && v.Standing != nil && v.Standing.Ready })
 	if _, err := c.WriteAt(make([]byte, 512), 0); err != nil {
 		p.Errorf("a client of another node saw %v", err)
 	}
 	var events []control.Event
-	p.mustAsk("b", http.MethodGet, "/events?volume=vol", nil, &events)
-	handed := fmt.Sprintf("epoch %d: a handed over to b", v.Epoch-1)
-	found := false
-	for _, e := range events {
-		found = found || strings.Contains(e.What, "a handed over to b")
+	p.mustAsk(other, http.MethodGet, "/events?volume=vol", nil, &events)
+	last := events[max(0, len(events)-4):] // it, its taking over, and the set without the one that stopped
+	if !slices.ContainsFunc(last, func(e control.Event) bool { return strings.Contains(e.What, first+" handed over to "+other) }) {
+		p.Errorf("no handover among the last events: %v", last)
 	}
-	if !found {
-		p.Errorf("no event like %q in %v", handed, events)
-	}
-	for _, name := range []string{"b", "w"} {
+	for _, name := range []string{other, "w"} {
 		if err := p.procs[name].stop(p.Context(), 20*time.Second); err != nil {
 			p.Error(err)
 		}
 	}
-	if err := syscall.Access(filepath.Join(p.dir, "a", "admin.sock"), 0); err == nil {
+	if err := syscall.Access(filepath.Join(p.dir, first, "admin.sock"), 0); err == nil {
 		p.Error("a node that was stopped left its socket")
 	}
 }

@@ -127,7 +127,7 @@ func (s *Seat) promote(before, in *control.Volume, slot mirror.ReplicaID, servic
 			return fmt.Errorf("begin the volume: %w", err)
 		}
 	}
-	l := &lead{service: service, addrs: s.addrs(in), policy: in.Policy, size: in.Size}
+	l := &lead{service: service, addrs: s.addrs(in), policy: in.Policy, size: s.store.Size()}
 	conf := s.conf(in)
 	conf.Reign = &mirror.Reign{
 		Service: service, Self: slot, Addrs: l.addrs,
@@ -160,7 +160,7 @@ func replaced(v *control.Volume) mirror.Record {
 // admit lets clients use what is led.
 func (s *Seat) admit(l *lead, v *control.Volume) {
 	server := forward.NewServer(forward.ServerConfig{
-		Size: v.Size, Incarnation: v.Incarnation, Log: s.log,
+		Size: l.size, Incarnation: v.Incarnation, Log: s.log,
 		Generation: s.generation, Superseded: s.routes.supersede,
 	})
 	s.mu.Lock()

@@ -67,9 +67,10 @@ func (g *group) Renew(context.Context, string, uint64) error { return nil }
 // member is one node's link to the group, which can be cut.
 type member struct {
 	*group
-	mu  sync.Mutex
-	cut bool
-	old *control.State
+	mu     sync.Mutex
+	cut    bool
+	old    *control.State
+	before func(control.Command) // a command of this node, which is about to be done; may be nil
 }
 
 func (m *member) isolate(cut bool) {
@@ -97,6 +98,12 @@ func (m *member) Do(ctx context.Context, c control.Command) (control.Result, err
 	if m.isolated() {
 		<-ctx.Done()
 		return control.Result{}, ctx.Err()
+	}
+	m.mu.Lock()
+	before := m.before
+	m.mu.Unlock()
+	if before != nil {
+		before(c)
 	}
 	return m.group.Do(ctx, c)
 }

@@ -70,7 +70,7 @@ func (s *Seat) handOver(ctx context.Context, to string, stay bool) (parked time.
 	if slot == mirror.NoReplica || !v.Replicas[slot].InSync {
 		return parked, 0, errors.New("that node has no copy in sync (see lockstep status)")
 	}
-	parked, in, err := s.pass(ctx, l, slot, stay)
+	parked, in, err := s.pass(ctx, l, v, slot, stay)
 	if err != nil {
 		return parked, 0, err
 	}
@@ -82,8 +82,8 @@ func (s *Seat) handOver(ctx context.Context, to string, stay bool) (parked time.
 
 // pass parks requests, waits until every write is complete and durable, and proposes
 // another primary. If that fails requests go on.
-func (s *Seat) pass(ctx context.Context, l *lead, to mirror.ReplicaID, stay bool) (parked time.Time, in mirror.Configuration, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*settleTimeout)
+func (s *Seat) pass(ctx context.Context, l *lead, v *control.Volume, to mirror.ReplicaID, stay bool) (parked time.Time, in mirror.Configuration, err error) {
+	ctx, cancel := l.settling(ctx)
 	defer cancel()
 	if err := l.volume.Quiesce(ctx); err != nil { // under load, so that little is left
 		return parked, in, fmt.Errorf("not every copy in sync could be flushed: %w", err)
@@ -93,12 +93,12 @@ func (s *Seat) pass(ctx context.Context, l *lead, to mirror.ReplicaID, stay bool
 	short, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
 	if err := l.volume.Quiesce(short); err != nil {
-		s.admit(l, s.Record())
+		s.admit(l, v)
 		return parked, in, fmt.Errorf("writes in flight did not complete: %w", err)
 	}
 	in, err = l.volume.HandOver(ctx, to, stay)
 	if err == nil && in.Primary != to {
-		s.admit(l, s.Record())
+		s.admit(l, v)
 		return parked, in, nil
 	}
 	s.stepDown(l, true) // also if it is not known what is in force: the other one may lead already
@@ -110,17 +110,17 @@ func (s *Seat) pass(ctx context.Context, l *lead, to mirror.ReplicaID, stay bool
 func (s *Seat) again(ctx context.Context, v *control.Volume, slot mirror.ReplicaID) error {
 	l := s.leading()
 	s.log.Info("the volume changed: it is handed over to itself", "members", s.addrs(v), "size", v.Size)
-	ctx, cancel := context.WithTimeout(ctx, 2*settleTimeout)
+	settling, cancel := l.settling(ctx)
 	defer cancel()
 	var err error
 	if !l.volume.Status().Ready { // what it waits for may be what the change is about
 		err = errors.New("writes wait for a copy")
 	} else {
-		err = l.volume.Quiesce(ctx)
+		err = l.volume.Quiesce(settling)
 	}
 	s.park(l)
 	if err == nil {
-		err = l.volume.Quiesce(ctx)
+		err = l.volume.Quiesce(settling)
 	}
 	if err != nil {
 		s.stepDown(l, false)
@@ -130,28 +130,64 @@ func (s *Seat) again(ctx context.Context, v *control.Volume, slot mirror.Replica
 	select {
 	case <-s.stopped:
 		s.ended()
-	case <-ctx.Done():
-		return fmt.Errorf("take in a change of the volume: the local disk hangs: %w", ctx.Err())
+	case <-time.After(settleTimeout):
+		return errors.New("take in a change of the volume: the local disk hangs")
 	}
 	if err := s.resize(v); err != nil {
 		return fmt.Errorf("take in a change of the volume: %w", err)
 	}
 	s.follow()
-	rec := recordOf(v)
-	return s.take(ctx, v, slot, mirror.Configuration{Epoch: rec.Epoch + 1, Primary: slot, InSync: rec.InSync}, true, "the volume changed")
+	return s.retake(ctx, v, slot)
 }
 
-// handOverToAny hands over to the first other copy in sync.
+// retake begins to lead again what this node led until now. An operator's next change may
+// come first, and leaves the place to this node: then that one counts.
+func (s *Seat) retake(ctx context.Context, v *control.Volume, slot mirror.ReplicaID) error {
+	for {
+		rec := recordOf(v)
+		next := mirror.Configuration{Epoch: rec.Epoch + 1, Primary: slot, InSync: rec.InSync}
+		err := s.take(ctx, v, slot, next, true, "the volume changed")
+		newer := s.Record()
+		if err != nil || s.leading() != nil || newer == nil {
+			return err
+		}
+		in := recordOf(newer)
+		if in.Epoch != next.Epoch || in.Primary != slot || in.By != mirror.NoReplica || newer.Forced {
+			return nil
+		}
+		v = newer
+	}
+}
+
+// settling bounds how long writes may take to settle: not longer than the volume lives.
+func (l *lead) settling(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(ctx, 2*settleTimeout)
+	go func() {
+		select {
+		case <-l.volume.Ended():
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
+
+// handOverToAny hands over to the first other copy in sync that takes it.
 func (s *Seat) handOverToAny(ctx context.Context) error {
 	v := s.Record()
 	if v == nil {
 		return nil
 	}
+	var failed error
 	for _, r := range v.Replicas {
-		if r.InSync && r.Node != s.h.conf.Name {
-			_, _, err := s.handOver(ctx, r.Node, false)
-			return err
+		if !r.InSync || r.Node == s.h.conf.Name || s.leading() == nil {
+			continue
+		}
+		if _, _, err := s.handOver(ctx, r.Node, false); err == nil {
+			return nil
+		} else {
+			failed = errors.Join(failed, fmt.Errorf("to %s: %w", r.Node, err))
 		}
 	}
-	return nil
+	return failed
 }

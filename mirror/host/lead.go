@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"lockstep/mirror"
@@ -301,10 +302,12 @@ func (s *Seat) stepDown(l *lead, agreed bool) {
 	s.stopped, s.ending = stopped, l
 	go func() {
 		defer close(stopped)
+		var closing sync.WaitGroup // at once: who is on the way to a disk that hangs must not keep the volume alive
+		closing.Go(l.volume.Close)
 		if server != nil {
 			server.Close()
 		}
-		l.volume.Close()
+		closing.Wait()
 	}()
 }
 

@@ -36,6 +36,7 @@ type Seat struct {
 
 	wake  chan struct{} // capacity 1: there is a newer record
 	asked chan errand
+	gone  chan struct{} // closed when run has returned
 
 	// Of the goroutine.
 	rest    time.Time      // no claim before that: the last promotion came to nothing
@@ -69,7 +70,7 @@ const tickInterval = 20 * time.Millisecond
 func newSeat(h *Host, v *control.Volume) *Seat {
 	return &Seat{
 		h: h, name: v.Name, id: v.ID, log: h.conf.Log.With("volume", v.Name), role: Bystander,
-		wake: make(chan struct{}, 1), asked: make(chan errand), changed: make(chan struct{}),
+		wake: make(chan struct{}, 1), asked: make(chan errand), gone: make(chan struct{}), changed: make(chan struct{}),
 	}
 }
 
@@ -115,6 +116,7 @@ func (s *Seat) poke() {
 
 // run is the seat's goroutine.
 func (s *Seat) run(ctx context.Context) {
+	defer close(s.gone)
 	tick := time.NewTicker(tickInterval)
 	defer tick.Stop()
 	for {
@@ -258,7 +260,7 @@ func (s *Seat) abandon(v *control.Volume) error {
 	s.mu.Unlock()
 	s.become(Bystander, nil, nil)
 	dir := s.h.dirOf(v)
-	old := fmt.Sprintf("%s.removed-%d", dir, time.Now().Unix())
+	old := fmt.Sprintf("%s.removed-%d", dir, time.Now().UnixNano())
 	s.log.Warn("this node's replica was removed; its files can be deleted", "files", old)
 	return errors.Join(err, os.Rename(dir, old))
 }
@@ -355,6 +357,8 @@ func (s *Seat) do(ctx context.Context, do func(context.Context) error) error {
 	e := errand{do: func(context.Context) error { return do(ctx) }, done: make(chan error, 1)}
 	select {
 	case s.asked <- e:
+	case <-s.gone:
+		return errGone
 	case <-ctx.Done():
 		return ctx.Err()
 	}

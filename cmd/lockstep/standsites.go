@@ -43,7 +43,7 @@ func (c *sweepCmd) openStand(ctx context.Context, conf *sweep.Config) (*stand, e
 	if err != nil {
 		return nil, fmt.Errorf("find this program, to run its nodes: %w", err)
 	}
-	s, err := sites.Open(ctx, sites.Config{Backend: sites.Backend(c.Backend)})
+	s, err := c.openSites(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +52,7 @@ func (c *sweepCmd) openStand(ctx context.Context, conf *sweep.Config) (*stand, e
 		name string
 		site sites.Site
 		port string
-	}{{"a", sites.A, nodePort}, {"b", sites.B, nodePort}, {witness, sites.A, witnessPort}} {
+	}{{"a", sites.A, nodePort}, {"b", sites.B, nodePort}, {witness, c.witnessSite(), witnessPort}} {
 		t.places = append(t.places, place{p.name, net.JoinHostPort(s.Addr(p.site).String(), p.port), func(args ...string) *exec.Cmd {
 			return s.Command(ctx, p.site, exe, args...)
 		}})
@@ -65,6 +65,30 @@ func (c *sweepCmd) openStand(ctx context.Context, conf *sweep.Config) (*stand, e
 		return nil, errors.Join(err, s.Close())
 	}
 	return &stand{wan: siteWAN{s}, rig: t, facts: facts}, nil
+}
+
+// openSites makes sites a and b, and one for the witness if that is at a distance.
+func (c *sweepCmd) openSites(ctx context.Context) (*sites.Sites, error) {
+	conf := sites.Config{Backend: sites.Backend(c.Backend), Sites: []sites.Site{sites.A, sites.B}}
+	if w := c.witnessSite(); w != sites.A {
+		conf.Sites = append(conf.Sites, w)
+	}
+	s, err := sites.Open(ctx, conf)
+	if err != nil || c.WitnessRTT == 0 {
+		return s, err
+	}
+	far := wanem.Link{Profile: wanem.Profile{Equipment: c.WitnessRTT / 2}}
+	if err := errors.Join(s.SetLink(ctx, sites.A, sites.W, far), s.SetLink(ctx, sites.B, sites.W, far)); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+func (c *sweepCmd) witnessSite() sites.Site {
+	if c.WitnessRTT > 0 {
+		return sites.W
+	}
+	return sites.A
 }
 
 // witnessPort is that of a witness that shares its site with a node.

@@ -35,6 +35,7 @@ type sweepCmd struct {
 	Size       byteSize      `default:"64MiB" placeholder:"SIZE" help:"Size of the volume."`
 	Ack        string        `default:"written" enum:"written,durable" help:"The volume's contract: see lockstep volume create --help."`
 	Poll       time.Duration `default:"0s" placeholder:"DURATION" help:"Let the nodes spin this long before they sleep: see lockstep node --help."`
+	WitnessRTT time.Duration `name:"witness-rtt" placeholder:"DURATION" help:"Round trip time between the witness and both sites. Default: none, it is beside site a."`
 	Congestion string        `placeholder:"NAME" help:"TCP congestion control of the mirror: see lockstep node --help."`
 
 	Out    string `placeholder:"DIR" help:"Where report.html, report.json, points.csv, trials and logs go. Default: lockstep-sweep-<time>."`
@@ -173,6 +174,6 @@ func (c *sweepCmd) newRig() (*rig, error) {
 // parameters are those of the stand: a sweep is resumed only with the same.
 func (c *sweepCmd) parameters() map[string]string {
 	return map[string]string{
-		"size": c.Size.String(), "ack": c.Ack, "poll": c.Poll.String(), "congestion": c.Congestion,
+		"size": c.Size.String(), "ack": c.Ack, "poll": c.Poll.String(), "congestion": c.Congestion, "witness_rtt": c.WitnessRTT.String(),
 	}
 }

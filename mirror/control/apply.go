@@ -103,6 +103,9 @@ func (t transition) change(old, v *Volume) (refused string) {
 	case kindForce:
 		return t.force(v)
 	case kindResize:
+		if refused := checkSize(t.c.Size); refused != "" {
+			return refused
+		}
 		if t.c.Size < old.Size {
 			return fmt.Sprintf("volume %q has %d bytes and cannot shrink to %d: what lies beyond would be lost", v.Name, old.Size, t.c.Size)
 		}
@@ -132,12 +135,10 @@ func (t transition) create() Result {
 		return refuse("a volume's name has 1 to 255 bytes")
 	case t.Volumes[t.c.Volume] != nil:
 		return Result{Volume: t.Volumes[t.c.Volume], Refused: fmt.Sprintf("volume %q exists", t.c.Volume)}
-	case t.c.Size <= 0:
-		return refuse("a volume cannot have %d bytes", t.c.Size)
 	case len(t.c.Members) == 0 || len(t.c.Members) > MaxReplicas:
 		return refuse("a volume has 1 to %d replicas, not %d", MaxReplicas, len(t.c.Members))
 	}
-	if refused := t.c.Policy.check(); refused != "" {
+	if refused := cmp.Or(checkSize(t.c.Size), t.c.Policy.check()); refused != "" {
 		return Result{Refused: refused}
 	}
 	v := &Volume{
@@ -254,6 +255,7 @@ func described(old, v *Volume) string {
 	}
 	for i, r := range v.Replicas {
 		switch was := old.Replicas[i].InSync; {
+		case was && !r.InSync && old.Epoch == 0: // it never was: nothing had been written
 		case was && !r.InSync:
 			what += "; " + r.Node + " left the in-sync set"
 		case !was && r.InSync:
@@ -261,6 +263,19 @@ func described(old, v *Volume) string {
 		}
 	}
 	return what
+}
+
+// sector is the smallest unit of a volume, in bytes: what its copies' disks write whole.
+const sector = 512
+
+func checkSize(size int64) (refused string) {
+	switch {
+	case size <= 0:
+		return fmt.Sprintf("a volume cannot have %d bytes", size)
+	case size%sector != 0:
+		return fmt.Sprintf("a volume's size is a multiple of %d bytes, which %d is not", sector, size)
+	}
+	return ""
 }
 
 func (p *Policy) check() string {

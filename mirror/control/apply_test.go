@@ -175,12 +175,12 @@ func randomCommand(r *rand.Rand, s *State) Command {
 	}
 	switch r.IntN(16) {
 	case 0:
-		return CreateVolume(vol, ID{byte(r.IntN(256))}, int64(r.IntN(5)), Policy{}, "a", node())
+		return CreateVolume(vol, ID{byte(r.IntN(256))}, int64(r.IntN(5))*sector, Policy{}, "a", node())
 	case 1:
 		if r.IntN(8) == 0 {
 			return DeleteVolume(vol)
 		}
-		return ResizeVolume(vol, epoch, int64(r.IntN(100)))
+		return ResizeVolume(vol, epoch, int64(r.IntN(100))*sector)
 	case 2:
 		return AddReplica(vol, epoch, node())
 	case 3:

@@ -75,20 +75,20 @@ func (t transition) node() Result {
 	if !known {
 		return refuse("there is no node %q", t.c.Node)
 	}
-	lastVoter := n.Voter && len(t.voters()) == 1
+	last := n.Voter && len(t.voters()) == 1
 	switch t.c.Kind {
 	case kindNodeGone:
 		if volume := t.inSyncOn(t.c.Node); volume != "" {
 			return refuse("node %q has a replica of volume %q that is in sync: hand it over, or let the primary leave it out, first", t.c.Node, volume)
 		}
-		if lastVoter {
-			return refuse("node %q is the last voter: promote another first", t.c.Node)
+		if last {
+			return refuse("%s", lastVoter(t.c.Node))
 		}
 		delete(t.Nodes, t.c.Node)
 		t.event("node " + t.c.Node + " is removed")
 	case kindNonvoter:
-		if lastVoter {
-			return refuse("node %q is the last voter: promote another first", t.c.Node)
+		if last {
+			return refuse("%s", lastVoter(t.c.Node))
 		}
 		n.Voter = false
 		t.Nodes[t.c.Node] = n
@@ -127,6 +127,11 @@ func (t transition) welcome(n Node, known bool) Result {
 func forgot(name string) string {
 	return fmt.Sprintf("node %q is a voter of this cluster, but its directory is new: it has forgotten how it voted. "+
 		"Remove it (lockstep cluster remove %s) and start it again, then promote it", name, name)
+}
+
+// lastVoter tells why a node has to stay.
+func lastVoter(name string) string {
+	return fmt.Sprintf("node %q is the last voter: promote another first", name)
 }
 
 // inSyncOn returns a volume of which node has a replica in sync, or "".

@@ -222,5 +222,7 @@ func TestOneVoter(t *testing.T) {
 		if err := c.renew("a", 1); err != nil {
 			t.Error(err)
 		}
+		c.refused("a", RemoveNode("a"), "last voter")
+		c.refused("a", Demote("a"), "last voter")
 	})
 }

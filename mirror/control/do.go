@@ -39,19 +39,14 @@ func (c *Control) Do(ctx context.Context, cmd Command) (Result, error) {
 	s := c.sender()
 	s.seq++
 	cmd.Client, cmd.Seq, cmd.At = s.client, s.seq, time.Now().UnixNano()
+	q := c.commandQuestion(cmd)
 	var result Result
-	sent := 0
 	err := c.atLeader(ctx, func(ctx context.Context, leader string) (err error) {
-		sent++
-		if leader == c.conf.Name {
-			result, err = c.applyHere(ctx, cmd)
-		} else {
-			result, err = c.postCommand(ctx, leader, cmd)
-		}
+		result, err = c.ask(ctx, leader, q)
 		return err
 	})
 	switch {
-	case err == nil && result.Expired && sent == 1:
+	case err == nil && result.Expired && q.sent == 1:
 		return c.Do(ctx, cmd) // as a new sender, because this one was forgotten
 	case err == nil && result.Expired:
 		return Result{}, fmt.Errorf("%w: %s %s: this node's earlier commands were forgotten", ErrUnknown, cmd.Kind, cmd.Volume)
@@ -70,16 +65,16 @@ func (c *Control) Do(ctx context.Context, cmd Command) (Result, error) {
 
 // Renew asks the leader for the lease of the primary that is alone in the in-sync set
 // of volume's epoch. When it returns nil, nobody else is made primary for
-// [Volume.Lease] from when it was called. It is tried once: the caller has its own beat.
+// [Volume.Lease] from when it was called. It is tried once, on every way to the leader:
+// the caller has its own beat.
 func (c *Control) Renew(ctx context.Context, volume string, epoch uint64) error {
-	leader, ok := c.Leader()
-	switch {
-	case !ok:
-		return &notLeader{}
-	case leader == c.conf.Name:
-		return c.renewHere(ctx, volume, epoch)
+	changed := c.Changed()
+	leader, known := c.Leader()
+	_, err := c.ask(ctx, leader, c.renewalQuestion(renewal{volume, epoch}))
+	if err != nil && !known { // the others are busy with an election: not too often
+		c.wait(ctx, c.conf.Heartbeat/4, changed)
 	}
-	return c.postRenewal(ctx, leader, volume, epoch)
+	return err
 }
 
 // atLeader calls f with the leader's name until f succeeds, is refused or ctx ends.
@@ -90,6 +85,7 @@ func (c *Control) atLeader(ctx context.Context, f func(ctx context.Context, lead
 	for {
 		changed := c.Changed()
 		leader, ok := c.Leader()
+		known := leader
 		if hint != "" {
 			leader, ok = hint, true
 		}
@@ -99,7 +95,7 @@ func (c *Control) atLeader(ctx context.Context, f func(ctx context.Context, lead
 		}
 		hint = ""
 		if ok || leader != c.conf.Name {
-			last = c.attempt(ctx, leader, f)
+			last = c.attempt(ctx, leader, known, f)
 			var elsewhere *notLeader
 			if last == nil || errors.As(last, new(*Refused)) {
 				return last
@@ -125,16 +121,20 @@ func (c *Control) atLeader(ctx context.Context, f func(ctx context.Context, lead
 	}
 }
 
-// attempt gives one leader its chance, until another is known or it was silent for long.
-func (c *Control) attempt(ctx context.Context, leader string, f func(context.Context, string) error) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*c.conf.Heartbeat)
+// patience is how many heartbeats a leader may take to answer.
+const patience = 5
+
+// attempt gives one leader its chance, until this node learns of another than known,
+// which it knew before, or there was no answer for long.
+func (c *Control) attempt(ctx context.Context, leader, known string, f func(context.Context, string) error) error {
+	ctx, cancel := context.WithTimeout(ctx, patience*c.conf.Heartbeat)
 	defer cancel()
 	stop := context.AfterFunc(c.ctx, cancel)
 	defer stop()
 	go func() {
 		for {
 			changed := c.Changed()
-			if now, ok := c.Leader(); ok && now != leader {
+			if now, ok := c.Leader(); ok && now != known && now != leader {
 				cancel()
 			}
 			select {

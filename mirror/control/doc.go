@@ -28,6 +28,7 @@
 //	at another node       1 more, to the leader: HTTP on the node's port
 //	until others know     half a round trip more: an entry without meaning follows
 //	renewal of a lease    1 round trip to the nearest majority, no fsync
+//	leader out of reach   1 Heartbeat, and 1 round trip to a node that passes it on
 //
 // Raft has one request to a follower under way at a time; what comes meanwhile waits
 // for that and goes together.
@@ -63,7 +64,9 @@
 //	a majority is gone      no command is decided; State stays as it was, and may be old
 //	a command's leader dies Do asks the next, under the same number
 //	ctx of Do ends          ErrUnknown: the command may yet be applied
-//	a follower's link       Do asks the others in turn; they say who leads
+//	a follower's link       Do and Renew ask another node, which passes it on to the leader: after
+//	to the leader           a heartbeat of silence; one hop, and applied once though it comes twice
+//	the leader is unknown   Do asks the others in turn, Renew all at once
 //
 // The lead moves, at most every 5 s, to a witness that answers within 25 ms, else to the
 // near voter on which fewest volumes have their primary: when a site dies, its volumes

@@ -41,28 +41,38 @@ type report struct {
 const maxBody = 64 << 20 // bytes of a reply; a state is the largest
 
 // Handler serves the other nodes: POST /control/do with a [Command], POST
-// /control/renew, GET /control/state.
+// /control/renew, the same behind /control/relay/ for who does not hear from the
+// leader, and GET /control/state.
 func (c *Control) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /control/do", func(w http.ResponseWriter, r *http.Request) {
-		var cmd Command
-		if !decodeBody(w, r, &cmd) {
-			return
-		}
-		result, err := c.applyHere(r.Context(), cmd)
-		writeReply(w, &result, err)
-	})
-	mux.HandleFunc("POST /control/renew", func(w http.ResponseWriter, r *http.Request) {
-		var renew renewal
-		if !decodeBody(w, r, &renew) {
-			return
-		}
-		writeReply(w, nil, c.renewHere(r.Context(), renew.Volume, renew.Epoch))
-	})
+	mux.HandleFunc("POST /control/do", serve(func(ctx context.Context, cmd Command) (Result, error) {
+		return c.applyHere(ctx, cmd)
+	}))
+	mux.HandleFunc("POST /control/renew", serve(func(ctx context.Context, r renewal) (Result, error) {
+		return Result{}, c.renewHere(ctx, r.Volume, r.Epoch)
+	}))
+	mux.HandleFunc("POST /control/relay/do", serve(func(ctx context.Context, cmd Command) (Result, error) {
+		return c.passOn(ctx, c.commandQuestion(cmd))
+	}))
+	mux.HandleFunc("POST /control/relay/renew", serve(func(ctx context.Context, r renewal) (Result, error) {
+		return c.passOn(ctx, c.renewalQuestion(r))
+	}))
 	mux.HandleFunc("GET /control/state", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, c.report())
 	})
 	return mux
+}
+
+// serve answers requests with a T for their body.
+func serve[T any](answer func(context.Context, T) (Result, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		var body T
+		if !decodeBody(w, r, &body) {
+			return
+		}
+		result, err := answer(r.Context(), body)
+		writeReply(w, result, err)
+	}
 }
 
 func decodeBody(w http.ResponseWriter, r *http.Request, into any) bool {
@@ -73,7 +83,7 @@ func decodeBody(w http.ResponseWriter, r *http.Request, into any) bool {
 	return err == nil
 }
 
-func writeReply(w http.ResponseWriter, result *Result, err error) {
+func writeReply(w http.ResponseWriter, result Result, err error) {
 	var (
 		rep     reply
 		refused *Refused
@@ -82,7 +92,7 @@ func writeReply(w http.ResponseWriter, result *Result, err error) {
 	)
 	switch {
 	case err == nil:
-		rep.Result = result
+		rep.Result = &result
 	case errors.As(err, &refused):
 		rep.Refused = refused.Reason
 	case errors.As(err, &later):
@@ -101,41 +111,21 @@ func writeJSON(w http.ResponseWriter, value any) {
 	_ = json.NewEncoder(w).Encode(value) // the other side notices a broken connection
 }
 
-// err is the error that the other node meant.
-func (r reply) err(from string) error {
+// outcome is what the other node meant.
+func (r reply) outcome(from string) (Result, error) {
 	switch {
 	case r.Refused != "":
-		return &Refused{r.Refused}
+		return Result{}, &Refused{r.Refused}
 	case r.Held != "":
-		return &held{r.Held, r.Left}
+		return Result{}, &held{r.Held, r.Left}
 	case r.Leader != "":
-		return &notLeader{r.Leader, r.Addr}
+		return Result{}, &notLeader{r.Leader, r.Addr}
 	case r.Failed != "":
-		return fmt.Errorf("control: node %q: %s", from, r.Failed)
+		return Result{}, fmt.Errorf("control: node %q: %s", from, r.Failed)
+	case r.Result == nil:
+		return Result{}, fmt.Errorf("control: node %q answered nothing", from)
 	}
-	return nil
-}
-
-func (c *Control) postCommand(ctx context.Context, leader string, cmd Command) (Result, error) {
-	var rep reply
-	if err := c.call(ctx, leader, http.MethodPost, "/control/do", cmd, &rep); err != nil {
-		return Result{}, err
-	}
-	if err := rep.err(leader); err != nil {
-		return Result{}, err
-	}
-	if rep.Result == nil {
-		return Result{}, fmt.Errorf("control: node %q answered nothing", leader)
-	}
-	return *rep.Result, nil
-}
-
-func (c *Control) postRenewal(ctx context.Context, leader, volume string, epoch uint64) error {
-	var rep reply
-	if err := c.call(ctx, leader, http.MethodPost, "/control/renew", renewal{volume, epoch}, &rep); err != nil {
-		return err
-	}
-	return rep.err(leader)
+	return *r.Result, nil
 }
 
 // call asks another node; in and out are JSON, and in may be nil.

@@ -195,6 +195,9 @@ func (c *Control) mayChangeNodes(r *raft.Raft, cmd Command) error {
 			alive++
 		}
 	}
+	if voters == 0 {
+		return &Refused{lastVoter(cmd.Node)}
+	}
 	if alive <= voters/2 {
 		return &Refused{fmt.Sprintf("without node %q only %d of %d voters would be there, which is no majority: "+
 			"start the others, or promote another node, first", cmd.Node, alive, voters)}

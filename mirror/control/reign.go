@@ -132,8 +132,8 @@ func usurps(s *State, cmd Command) bool {
 }
 
 // admit holds back a command that would break a promise; the caller calls done when
-// the command's outcome is known.
-func (c *Control) admit(cmd Command) (done func(), err error) {
+// the command's outcome is known. term is raft's at present.
+func (c *Control) admit(term uint64, cmd Command) (done func(), err error) {
 	g := &c.reign
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -143,7 +143,7 @@ func (c *Control) admit(cmd Command) (done func(), err error) {
 	}
 	if v := s.Volumes[cmd.Volume]; v != nil && v.Alone() && v.Epoch > 0 && cmd.Node != v.Primary {
 		since := g.since
-		if g.term == 0 { // not ready, so new
+		if g.term != term { // not ready, so new
 			since = time.Now()
 		}
 		until := since.Add(c.inherited(v))
@@ -210,7 +210,7 @@ func (c *Control) applyHere(ctx context.Context, cmd Command) (Result, error) {
 	if err := c.mayChangeNodes(r, cmd); err != nil {
 		return Result{}, err
 	}
-	done, err := c.admit(cmd)
+	done, err := c.admit(r.CurrentTerm(), cmd)
 	if err != nil {
 		return Result{}, err
 	}

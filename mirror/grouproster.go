@@ -103,9 +103,12 @@ func (r *groupRoster) inForce(in Record) {
 	if in.Epoch <= r.record.Epoch {
 		return
 	}
+	in.Gone |= r.record.Gone
 	r.record = in
 	for i, id := range r.seen { // it goes on record with the next proposal
-		if id != (wire.ID{}) && !in.InSync.Has(ReplicaID(i)) {
+		if in.Gone.Has(ReplicaID(i)) {
+			r.seen[i] = wire.ID{}
+		} else if id != (wire.ID{}) && !in.InSync.Has(ReplicaID(i)) {
 			r.record.Stores[i] = id
 		}
 	}
@@ -147,6 +150,9 @@ func (r *groupRoster) same(i ReplicaID, id wire.ID) bool {
 func (r *groupRoster) identify(i ReplicaID, id wire.ID) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.record.Gone.Has(i) {
+		return nil
+	}
 	r.seen[i] = id
 	if r.record.Stores[i] == id || r.record.InSync.Has(i) {
 		return nil

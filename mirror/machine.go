@@ -79,6 +79,7 @@ type Event struct {
 	Replica          ReplicaID
 	Applied, Durable uint64
 	Conf             Configuration
+	Gone             Set // EvCommitted: members that are none any more, from Conf on
 	Own              *Promotion
 	State            *ReplicaState
 	Copy             *Copy
@@ -177,6 +178,7 @@ type Machine struct {
 	unread  []*Op    // reads whose data is there and whose lease is not
 	union   differences
 	dropped Set // left the in-sync set with the promotion
+	gone    Set // are no members any more: nothing is sent to them, and nobody waits for them
 	origins Origins
 	lease   time.Duration // the configuration service's promise
 	actions []Action

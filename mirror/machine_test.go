@@ -23,7 +23,7 @@ import (
 //	new ...                           the same machine before its first configuration
 //	promote epoch=N in-sync=(..) [own=lossy|stale] [written=(..)] [intents=(..)]
 //	        [before=(..)] [out-of-sync=(ID:OFF+LEN,..)] [forgetful]
-//	committed epoch=N [primary=ID] in-sync=(..)
+//	committed epoch=N [primary=ID] in-sync=(..) [gone=(..)]
 //	up ID [lossy|stale] [unknown]     unknown: another disk than the one on record
 //	      [written=(OFF+LEN,..)] [intents=(..)]
 //	down ID
@@ -98,7 +98,11 @@ func (s *script) event(t *testing.T, d *datadriven.TestData) Event {
 	case "promote":
 		return Event{Kind: EvCommitted, Conf: configurationArg(t, d), Own: s.promotion(t, d)}
 	case "committed":
-		return Event{Kind: EvCommitted, Conf: configurationArg(t, d)}
+		ev := Event{Kind: EvCommitted, Conf: configurationArg(t, d)}
+		if d.HasArg("gone") {
+			ev.Gone = setArg(t, d, "gone")
+		}
+		return ev
 	case "tick":
 		ev := Event{Kind: EvTick}
 		d.MaybeScanArgs(t, "budget", &ev.Budget)

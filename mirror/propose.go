@@ -14,7 +14,7 @@ func (v *Volume) propose(c Configuration) {
 		in, err := v.roster.propose(v.ctx, c)
 		if err == nil {
 			v.conf.Log.Info("configuration", "epoch", in.Epoch, "in_sync", in.InSync.String())
-			v.turn(Event{Kind: EvCommitted, Now: now(), Conf: in})
+			v.turn(Event{Kind: EvCommitted, Now: now(), Conf: in, Gone: v.gone()})
 			v.checkpointNow()
 			return
 		}

@@ -16,6 +16,7 @@ func (m *Machine) committed(ev Event) {
 		m.stop(ErrDeposed)
 	case ev.Conf.Epoch > m.current.Epoch:
 		m.proposal = nil
+		m.gone |= ev.Gone
 		m.change(ev.Conf)
 	}
 }
@@ -228,15 +229,20 @@ func (m *Machine) givenUp(r *member) bool {
 func (m *Machine) change(conf Configuration) {
 	before := m.current
 	m.current = conf
-	var gone Set
+	var left Set
 	for _, id := range m.others {
 		r := &m.members[id]
 		switch in, was := conf.InSync.Has(id), before.InSync.Has(id); {
+		case m.gone.Has(id) && !was:
+			if r.standing != absent {
+				m.leave(id)
+				left = left.With(id)
+			}
 		case in && !was:
 			m.joined(r)
 		case was && !in:
 			m.removed(id)
-			gone = gone.With(id)
+			left = left.With(id)
 		case !in && r.standing == lost: // a proposal with it failed
 			m.leave(id)
 		}
@@ -248,7 +254,7 @@ func (m *Machine) change(conf Configuration) {
 		}
 	}
 	for _, id := range m.others { // now that all know the epoch of the writes that were held
-		if gone.Has(id) {
+		if left.Has(id) {
 			m.abort(id)
 		}
 	}
@@ -278,7 +284,7 @@ func (m *Machine) removed(id ReplicaID) {
 		r.standing, r.finish = absent, unfinished
 		m.dropped = m.dropped.With(id)
 	}
-	if r.connected {
+	if r.connected && !m.gone.Has(id) {
 		r.standing = learner
 		r.applied, r.durable = m.window.last(), m.window.last()
 	}

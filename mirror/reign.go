@@ -113,7 +113,7 @@ func (v *Volume) Committed(r Record) {
 		return
 	}
 	v.group.inForce(r)
-	v.tellUnlessClosed(Event{Kind: EvCommitted, Conf: r.Configuration, Now: now()})
+	v.tellUnlessClosed(Event{Kind: EvCommitted, Conf: r.Configuration, Gone: r.Gone, Now: now()})
 }
 
 // Epoch is the configuration's that is in force, as far as the volume knows.
@@ -125,6 +125,16 @@ func (v *Volume) Origins() Origins {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.machine.origins.Clone()
+}
+
+// gone are the members that are none any more.
+func (v *Volume) gone() Set {
+	if v.group == nil {
+		return 0
+	}
+	v.group.mu.Lock()
+	defer v.group.mu.Unlock()
+	return v.group.record.Gone
 }
 
 // HandOver makes another member in sync the primary, and this volume stop. Nothing
@@ -141,7 +151,7 @@ func (v *Volume) HandOver(ctx context.Context, to ReplicaID, stay bool) (Configu
 	}
 	in, err := v.roster.propose(ctx, next)
 	if err == nil {
-		v.tellUnlessClosed(Event{Kind: EvCommitted, Conf: in, Now: now()})
+		v.tellUnlessClosed(Event{Kind: EvCommitted, Conf: in, Gone: v.gone(), Now: now()})
 	}
 	return in, err
 }

@@ -19,6 +19,9 @@ type Record struct {
 	// Stores are the members' stores, as far as known: a copy on another disk is
 	// another copy.
 	Stores [MaxReplicas]wire.ID
+	// Gone are the members, as whoever asks knows them, that are none any more: their
+	// numbers are free, or others'.
+	Gone Set
 }
 
 // Claim says what this copy's node should propose, to be the primary after r, if it

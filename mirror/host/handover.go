@@ -112,10 +112,8 @@ func (s *Seat) again(ctx context.Context, v *control.Volume, slot mirror.Replica
 	s.log.Info("the volume changed: it is handed over to itself", "members", s.addrs(v), "size", v.Size)
 	settling, cancel := l.settling(ctx)
 	defer cancel()
-	var err error
-	if !l.volume.Status().Ready { // what it waits for may be what the change is about
-		err = errors.New("writes wait for a copy")
-	} else {
+	err := l.ready(settling, v.Lease())
+	if err == nil {
 		err = l.volume.Quiesce(settling)
 	}
 	s.park(l)
@@ -141,7 +139,8 @@ func (s *Seat) again(ctx context.Context, v *control.Volume, slot mirror.Replica
 }
 
 // retake begins to lead again what this node led until now. An operator's next change may
-// come first, and leaves the place to this node: then that one counts.
+// come first, or what the volume proposed last, and leave the place to this node: then
+// that one counts.
 func (s *Seat) retake(ctx context.Context, v *control.Volume, slot mirror.ReplicaID) error {
 	for {
 		rec := recordOf(v)
@@ -152,11 +151,22 @@ func (s *Seat) retake(ctx context.Context, v *control.Volume, slot mirror.Replic
 			return err
 		}
 		in := recordOf(newer)
-		if in.Epoch != next.Epoch || in.Primary != slot || in.By != mirror.NoReplica || newer.Forced {
+		if in.Epoch != next.Epoch || in.Primary != slot || in.By != mirror.NoReplica && in.By != slot || newer.Forced {
 			return nil
 		}
 		v = newer
 	}
+}
+
+// ready waits for a promotion to end, or a lost copy to be taken out, but not long: what
+// writes wait for may be what the change is about.
+func (l *lead) ready(ctx context.Context, limit time.Duration) error {
+	if st := l.volume.Status(); l.policy.OnLoss == "suspend" && st.Serving && !st.Ready {
+		return errors.New("writes wait for a copy")
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return l.volume.Wait(ctx)
 }
 
 // settling bounds how long writes may take to settle: not longer than the volume lives.

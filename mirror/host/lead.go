@@ -215,12 +215,10 @@ func (s *Seat) conf(v *control.Volume) mirror.Config {
 // reign sees to a volume that is led.
 func (s *Seat) reign(ctx context.Context, v *control.Volume, slot mirror.ReplicaID) error {
 	l := s.leading()
-	rec := recordOf(v)
+	rec := l.service.record(v)
 	changed := !slices.Equal(l.addrs, s.addrs(v)) || l.policy != v.Policy || l.size != v.Size
 	own := rec.Primary == slot && rec.Epoch <= l.volume.Epoch()+1
-	if !changed || !own { // else it would propose what can't be any more
-		l.volume.Committed(rec)
-	}
+	l.volume.Committed(rec) // also a change, so that nobody waits for, or proposes, who is no member any more
 	select {
 	case <-l.volume.Ended():
 		s.deposed(v, l)

@@ -34,7 +34,18 @@ func (s *service) Propose(ctx context.Context, next mirror.Record) (mirror.Recor
 	if err != nil {
 		return mirror.Record{}, err
 	}
-	return recordOf(v), nil
+	return s.record(v), nil
+}
+
+// record is what v says to a primary that knows the members by the nodes of this service.
+func (s *service) record(v *control.Volume) mirror.Record {
+	r := recordOf(v)
+	for i, node := range s.nodes {
+		if node != "" && (i >= len(v.Replicas) || v.Replicas[i].Node != node) {
+			r.Gone = r.Gone.With(mirror.ReplicaID(i))
+		}
+	}
+	return r
 }
 
 // propose asks for next, and returns what is in force then and whether that is next.

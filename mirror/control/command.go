@@ -76,8 +76,9 @@ func Propose(volume string, epoch uint64, primary, by string, inSync []int, stor
 	return Command{Kind: kindPropose, Volume: volume, Epoch: epoch, Primary: primary, By: by, InSync: inSync, Stores: stores}
 }
 
-// CreateVolume makes a volume of size bytes on nodes, 1 to MaxReplicas. The first is
-// to be its first primary, and all are in sync: nothing was written yet.
+// CreateVolume makes a volume of size bytes, a multiple of 512, on nodes, 1 to
+// MaxReplicas. The first is to be its first primary, and all are in sync: nothing was
+// written yet.
 func CreateVolume(name string, id ID, size int64, policy Policy, nodes ...string) Command {
 	return Command{Kind: kindCreate, Volume: name, ID: id, Size: size, Policy: &policy, Members: nodes}
 }
@@ -85,7 +86,7 @@ func CreateVolume(name string, id ID, size int64, policy Policy, nodes ...string
 // DeleteVolume forgets a volume.
 func DeleteVolume(name string) Command { return Command{Kind: kindDelete, Volume: name} }
 
-// ResizeVolume changes a volume's size, in bytes. For epoch see [Command].
+// ResizeVolume grows a volume to size bytes, a multiple of 512. For epoch see [Command].
 func ResizeVolume(name string, epoch uint64, size int64) Command {
 	return Command{Kind: kindResize, Volume: name, Epoch: epoch, Size: size}
 }
@@ -100,13 +101,13 @@ func AddReplica(volume string, epoch uint64, node string) Command {
 	return Command{Kind: kindAdd, Volume: volume, Epoch: epoch, Node: node}
 }
 
-// RemoveReplica frees the slot of node's replica, which must not be in sync.
+// RemoveReplica frees the slot of node's replica, which must not be the primary's.
 func RemoveReplica(volume string, epoch uint64, node string) Command {
 	return Command{Kind: kindRemove, Volume: volume, Epoch: epoch, Node: node}
 }
 
-// ReplaceReplica gives the slot of node's replica, which must not be in sync, to an
-// empty one on another node; or to an empty one on the same.
+// ReplaceReplica gives the slot of node's replica, which must not be the primary's, to
+// an empty one on another node; or to an empty one on the same.
 func ReplaceReplica(volume string, epoch uint64, node, by string) Command {
 	return Command{Kind: kindReplace, Volume: volume, Epoch: epoch, Node: node, New: by}
 }

@@ -127,7 +127,6 @@ func TestNewTermOwesWhatTheLastPromised(t *testing.T) {
 			t.Fatalf("in its own term: %v", err)
 		}
 		done()
-		take.Node = "b"
 		if _, err := leader.admit(term+1, take); !errors.As(err, new(*held)) {
 			t.Errorf("in the next: %v", err)
 		}

@@ -131,7 +131,7 @@ func forgot(name string) string {
 
 // lastVoter tells why a node has to stay.
 func lastVoter(name string) string {
-	return fmt.Sprintf("node %q is the last voter: promote another first", name)
+	return fmt.Sprintf("node %q is the last voter, without which there is no majority: promote another first", name)
 }
 
 // inSyncOn returns a volume of which node has a replica in sync, or "".

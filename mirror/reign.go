@@ -116,6 +116,15 @@ func (v *Volume) Committed(r Record) {
 	v.tellUnlessClosed(Event{Kind: EvCommitted, Conf: r.Configuration, Gone: r.Gone, Now: now()})
 }
 
+// Stuck says that the volume serves, and yet nothing can be acknowledged now: it waits
+// for a copy, or for the service to agree that it goes on without one.
+func (v *Volume) Stuck() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.machine.now = max(v.machine.now, v.leaseTime())
+	return v.machine.Serving() && v.machine.failed == nil && !(v.machine.Ready() && v.machine.leaseHeld())
+}
+
 // Epoch is the configuration's that is in force, as far as the volume knows.
 func (v *Volume) Epoch() uint64 { return v.epoch() }
 

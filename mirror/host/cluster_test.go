@@ -175,7 +175,7 @@ func (n *node) start() {
 	}
 	n.addr = ln.Addr().String()
 	split := port.Split(ln, nil)
-	n.host = New(Config{Name: n.name, Dir: n.dir, Group: n.member, Preface: port.Preface})
+	n.host = New(Config{Name: n.name, Dir: n.dir, Group: n.member, Preface: port.Preface, IsolationTimeout: time.Second})
 	conns, hangUp := context.WithCancel(context.Background())
 	n.stop, n.conns = stop, func() { hangUp(); split.Close() }
 	n.done.Go(func() { n.host.Run(ctx) })

@@ -49,4 +49,8 @@
 //	                          grace later; the replica here accepts nothing until the node
 //	                          is started on a store that works
 //	the local disk hangs      the seat is stopping until it does not
+//	this node, leading, is    requests wait. With --on-isolation error (and not --on-loss
+//	cut off from the group    suspend) it steps down after four graces in which nothing
+//	and a copy in sync        could be acknowledged: its clients, here and at nodes that
+//	                          reach no other primary, get errors IsolationTimeout later
 package host

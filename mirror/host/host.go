@@ -34,13 +34,17 @@ type Config struct {
 	// DiskTimeout is how long the primary's disk may take over something before another
 	// copy in sync is made primary. Default 500 ms.
 	DiskTimeout time.Duration
-	Log         *slog.Logger
+	// IsolationTimeout is how long clients wait for a primary where the policy is to give
+	// them errors then. Default 10 s.
+	IsolationTimeout time.Duration
+	Log              *slog.Logger
 }
 
 // What Config leaves open.
 const (
 	DefaultSyncTimeout = 2 * time.Second
 	DefaultDiskTimeout = 500 * time.Millisecond
+	DefaultIsolation   = 10 * time.Second
 )
 
 // Host is a node's part in all volumes. Its methods may be called concurrently.
@@ -62,6 +66,9 @@ func New(conf Config) *Host {
 	}
 	if conf.SyncTimeout == 0 {
 		conf.SyncTimeout = DefaultSyncTimeout
+	}
+	if conf.IsolationTimeout == 0 {
+		conf.IsolationTimeout = DefaultIsolation
 	}
 	if conf.Log == nil {
 		conf.Log = slog.New(slog.DiscardHandler)

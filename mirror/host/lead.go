@@ -23,6 +23,7 @@ type lead struct {
 	addrs   []string // of the members' nodes
 	policy  control.Policy
 	size    int64
+	stuck   time.Time // since when nothing can be acknowledged; zero if it can
 }
 
 // Grace is how long a replica waits after its last promise before it claims the volume:
@@ -234,7 +235,27 @@ func (s *Seat) reign(ctx context.Context, v *control.Volume, slot mirror.Replica
 	if l.server == nil {
 		return s.begin(ctx, v, l)
 	}
+	if l.cutOff(time.Now(), v) {
+		s.log.Warn("this node leads no more: it reaches neither the other copies nor the group, and clients are to get errors then")
+		s.stepDown(l, false)
+	}
 	return nil
+}
+
+// cutOff says that a volume, whose clients are to get errors rather than wait, has been
+// waiting for too long for what only the group could decide. Its clients count as
+// without a primary from then on. One that suspends itself when it lost a copy does
+// what it is to do.
+func (l *lead) cutOff(at time.Time, v *control.Volume) bool {
+	switch {
+	case v.Policy.OnIsolation != "error" || v.Policy.OnLoss == "suspend" || !l.volume.Stuck():
+		l.stuck = time.Time{}
+	case l.stuck.IsZero():
+		l.stuck = at
+	default:
+		return at.Sub(l.stuck) > 4*Grace(v.Lease())
+	}
+	return false
 }
 
 // begin opens a volume to clients whose primary lost power: what is lost is known to

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"sync"
 	"syscall"
-	"time"
 
 	"lockstep/mirror"
 	"lockstep/mirror/control"
@@ -177,9 +176,6 @@ func (s *Seat) admits(l *lead) bool {
 	return l.server != nil
 }
 
-// isolationTimeout is how long clients wait where the policy is to give them errors.
-const isolationTimeout = 10 * time.Second
-
 // Attach begins a client's session. One with a name begins a new generation: what is
 // still under way of the same client elsewhere is refused from now on. complete and
 // gone are forward.FrontConfig's. [Seat.Detach] ends it.
@@ -199,7 +195,7 @@ func (s *Seat) Attach(ctx context.Context, client string, complete func([]*mirro
 	}
 	conf.Size = v.Size
 	if v.Policy.OnIsolation == "error" {
-		conf.Park = isolationTimeout
+		conf.Park = s.h.conf.IsolationTimeout
 	}
 	if client != "" {
 		s.supersede(client, conf.Generation)

@@ -38,6 +38,13 @@ func (r *Replica) Claim(rec Record, self ReplicaID, grace time.Duration) (next C
 	return next, ok
 }
 
+// Fence refuses every primary below epoch from now on; see [Follower.Fence].
+func (r *Replica) Fence(epoch uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.follower.Fence(epoch)
+}
+
 // Retire ends the connection there is, refuses others from now on, and returns what
 // this copy brings along as the primary. Nothing is applied any more when it returns.
 func (r *Replica) Retire() (ReplicaState, Origins) {

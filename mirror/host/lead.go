@@ -52,6 +52,9 @@ func (s *Seat) obey(v *control.Volume, slot mirror.ReplicaID) error {
 // claim makes this node the primary if it is its turn, and the group agrees.
 func (s *Seat) claim(ctx context.Context, v *control.Volume, slot mirror.ReplicaID) error {
 	rec := recordOf(v)
+	if rec.Primary == slot { // the one before may not know it yet, and would keep this copy from its turn
+		s.replica.Fence(rec.Epoch)
+	}
 	if time.Now().Before(s.rest) || rec.Primary != slot && v.Policy.Failover == "manual" {
 		return nil
 	}

@@ -96,8 +96,7 @@ func source(seed uint64, which int) *rand.Rand {
 	return rand.New(rand.NewPCG(seed, uint64(which)))
 }
 
-func newCluster(seed uint64, out io.Writer) *cluster {
-	opt := drawOptions(source(seed, sourceOptions))
+func newCluster(seed uint64, opt options, out io.Writer) *cluster {
 	c := &cluster{opt: opt, out: out, hist: &history{owner: map[uint64]extent{}}}
 	c.volume[0], c.volume[15] = 'v', 1
 	places := opt.members + 1 + opt.clients + 1 // the last client reads when all is over
@@ -164,7 +163,13 @@ func (c *cluster) violate(format string, args ...any) {
 // then for as long as it takes until all is in sync again. It writes a trace to
 // out unless that is nil. The same seed and span give the same trace.
 func Run(seed uint64, span time.Duration, out io.Writer) (r Result) {
-	c := newCluster(seed, out)
+	opt := drawOptions(source(seed, sourceOptions))
+	return run(seed, span, opt, drawPlan(source(seed, sourcePlan), span, opt.members, &usual), out)
+}
+
+// run is Run with the cluster and the faults of a caller who is after something.
+func run(seed uint64, span time.Duration, opt options, plan []fault, out io.Writer) (r Result) {
+	c := newCluster(seed, opt, out)
 	defer func() {
 		if p := recover(); p != nil {
 			c.violate("panic: %v\n%s", p, debug.Stack())
@@ -172,7 +177,7 @@ func Run(seed uint64, span time.Duration, out io.Writer) (r Result) {
 		}
 	}()
 	c.trace("plan", "%+v", c.opt)
-	for _, f := range drawPlan(source(seed, sourcePlan), span, c.opt.members) {
+	for _, f := range plan {
 		c.trace("plan", "%v", &f)
 		c.at(f.at, func() { f.arm(c) })
 	}

@@ -42,7 +42,10 @@ var faultNames = [...]string{
 func (k faultKind) String() string { return faultNames[k] }
 
 // weights say how often each kind is drawn.
-var weights = [faultKinds]int{
+type weights [faultKinds]int
+
+// usual are the weights of a run that is after nothing in particular.
+var usual = weights{
 	faultCut: 8, faultOneWay: 6, faultIsolate: 6, faultPartition: 6, faultSlow: 5, faultCorrupt: 5, faultFlap: 6, faultCommit: 6, faultPause: 9, faultKill: 10, faultPower: 9,
 	faultBlackout: 2, faultMidway: 9, faultStop: 4, faultStall: 6, faultFull: 4, faultSync: 4, faultDisk: 4, faultForce: 3, faultSite: 4,
 }
@@ -103,10 +106,10 @@ const (
 )
 
 // drawPlan draws what goes wrong in a run.
-func drawPlan(r *rand.Rand, span time.Duration, members int) (plan []fault) {
+func drawPlan(r *rand.Rand, span time.Duration, members int, w *weights) (plan []fault) {
 	for at := firstCalm; ; at += time.Duration(r.ExpFloat64() * float64(meanCalm)) {
 		for group := at; group < span-lastCalm; group += time.Duration(r.ExpFloat64() * float64(700*time.Millisecond)) {
-			f := drawFault(r, members)
+			f := drawFault(r, members, w)
 			if n := len(plan); group > at && r.IntN(2) == 0 { // the same place again
 				f.a, f.b = plan[n-1].a, plan[n-1].b
 			}
@@ -122,8 +125,8 @@ func drawPlan(r *rand.Rand, span time.Duration, members int) (plan []fault) {
 	}
 }
 
-func drawFault(r *rand.Rand, members int) fault {
-	f := fault{kind: drawKind(r), a: place(r.IntN(members))}
+func drawFault(r *rand.Rand, members int, w *weights) fault {
+	f := fault{kind: w.draw(r), a: place(r.IntN(members))}
 	f.b = place((int(f.a) + 1 + r.IntN(members)) % (members + 1)) // another node, or the witness
 	switch n := r.IntN(24); {
 	case n < 8:
@@ -143,14 +146,14 @@ func drawFault(r *rand.Rand, members int) fault {
 	return f
 }
 
-func drawKind(r *rand.Rand) faultKind {
+func (w *weights) draw(r *rand.Rand) faultKind {
 	all := 0
-	for _, w := range weights {
-		all += w
+	for _, often := range w {
+		all += often
 	}
 	n := r.IntN(all)
-	for kind, w := range weights {
-		if n -= w; n < 0 {
+	for kind, often := range w {
+		if n -= often; n < 0 {
 			return faultKind(kind)
 		}
 	}

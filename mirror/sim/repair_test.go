@@ -10,7 +10,7 @@ import (
 // TestRepair: a bit that changes on one replica's disk is found by a verification, and
 // mended by one that may.
 func TestRepair(t *testing.T) {
-	c := newCluster(3, nil)
+	c := newCluster(3, drawOptions(source(3, sourceOptions)), nil)
 	c.startAll()
 	for _, k := range c.clients[:c.opt.clients] {
 		k.begin(c.opt.slots)

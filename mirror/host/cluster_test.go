@@ -309,7 +309,7 @@ func (c *cluster) inSync(primary string, nodes ...string) {
 func (c *cluster) wantEqual(a, b string) {
 	c.t.Helper()
 	read := func(n string) []byte {
-		files, err := filepath.Glob(filepath.Join(c.nodes[n].dir, "vol-*", "data"))
+		files, err := filepath.Glob(filepath.Join(c.nodes[n].dir, "vol-????????", "data"))
 		if err != nil || len(files) != 1 {
 			c.t.Fatalf("data of %s: %v, %v", n, files, err)
 		}

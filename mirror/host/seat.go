@@ -45,6 +45,7 @@ type Seat struct {
 	agreed  bool           // it gave up in good order
 	origins mirror.Origins // of what was led or followed until now, if that was in good order
 	obeyed  uint64         // the epoch in which this copy counts as whole by an operator's word
+	listed  bool           // this copy was on record with its volume, by the identity of its store
 	said    string         // the last error that was logged
 
 	routes routes
@@ -178,14 +179,14 @@ func (s *Seat) play(ctx context.Context, v *control.Volume) error {
 		return nil
 	case role == Leading:
 		return s.reign(ctx, v, slot)
-	case slot == mirror.NoReplica && role == Following:
+	case role == Following && (slot == mirror.NoReplica || s.replaced(v.Replicas[slot])):
 		return s.abandon(v)
 	case slot == mirror.NoReplica:
 		return nil
 	case role == Bystander && time.Now().Before(s.rest):
 		return nil
 	case role == Bystander:
-		return s.open(v)
+		return s.open(v, slot)
 	case s.outgrown(v):
 		return s.grow(v)
 	}
@@ -196,8 +197,12 @@ func (s *Seat) play(ctx context.Context, v *control.Volume) error {
 }
 
 // open opens this node's replica, a new one if there is none.
-func (s *Seat) open(v *control.Volume) error {
-	if err := s.openStore(v); err != nil {
+func (s *Seat) open(v *control.Volume, slot mirror.ReplicaID) error {
+	err := s.openStore(v)
+	if useless(err) && empty(v.Replicas[slot]) {
+		err = errors.Join(s.moveAway(v), s.openStore(v))
+	}
+	if err != nil {
 		s.rest = time.Now().Add(openPause)
 		return err
 	}
@@ -221,6 +226,8 @@ func (s *Seat) openStore(v *control.Volume) error {
 	for _, w := range st.Warnings() {
 		s.log.Warn("store", "warning", w)
 	}
+	_, err = st.ReadRecord(listedRecord)
+	s.listed = err == nil
 	s.mu.Lock()
 	s.store = st
 	s.mu.Unlock()
@@ -245,24 +252,6 @@ func (s *Seat) become(role Role, r *mirror.Replica, l *lead) {
 	s.role, s.replica, s.lead = role, r, l
 	close(s.changed)
 	s.changed = make(chan struct{})
-}
-
-// abandon gives up a replica that was taken from this node. Its files stay: nobody
-// but a person can know that they are not needed.
-func (s *Seat) abandon(v *control.Volume) error {
-	if v.Epoch < s.store.Meta().Epoch {
-		return nil // while a node starts its state goes through the past
-	}
-	s.replica.Retire()
-	err := s.store.CloseClean()
-	s.mu.Lock()
-	s.store = nil
-	s.mu.Unlock()
-	s.become(Bystander, nil, nil)
-	dir := s.h.dirOf(v)
-	old := fmt.Sprintf("%s.removed-%d", dir, time.Now().UnixNano())
-	s.log.Warn("this node's replica was removed; its files can be deleted", "files", old)
-	return errors.Join(err, os.Rename(dir, old))
 }
 
 // leave ends the seat when the node stops: somebody else goes on with what it leads.

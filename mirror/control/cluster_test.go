@@ -104,7 +104,7 @@ func (c *cluster) stop(name string) {
 	c.t.Helper()
 	m := c.nodes[name]
 	m.server.Close()
-	c.net.kill(name)
+	c.net.kill(cmp.Or(c.moved[name], name))
 	if err := m.Close(); err != nil {
 		c.t.Errorf("close %s: %v", name, err)
 	}

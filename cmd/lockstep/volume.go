@@ -39,8 +39,8 @@ type volumeCreateCmd struct {
 
 // Help is shown by lockstep volume create --help.
 func (volumeCreateCmd) Help() string {
-	return `The volume is served at once, by every node, as the NBD export of its name. It reads
-as zeroes.
+	return `Every node serves the volume, as the NBD export of its name. It reads as zeroes. The
+command waits until every copy is in sync, at most 10 s (with --json it does not wait).
 
 Example:
   lockstep volume create vol --size 10GiB --on a,b --admin /var/lib/lockstep/admin.sock
@@ -53,9 +53,47 @@ func (c *volumeCreateCmd) Run(ctx context.Context) error {
 		Ack: c.Ack, Failover: c.Failover, OnIsolation: c.Isolation, OnLoss: c.Loss, Lease: c.Lease,
 	}}
 	return c.change(ctx, http.MethodPost, "/volumes", ask, func(out io.Writer, v *control.Volume) error {
-		_, err := fmt.Fprintf(out, "volume %s, %v, on %s: created\n", v.Name, byteSize(v.Size), strings.Join(c.On, ", "))
+		state := "created, and in sync"
+		if err := c.awaitSync(ctx); err != nil {
+			state = fmt.Sprintf("created; not in sync within %v (%v): see lockstep status", syncTimeout, err)
+		}
+		_, err := fmt.Fprintf(out, "volume %s, %v, on %s: %s\n", v.Name, byteSize(v.Size), strings.Join(c.On, ", "), state)
 		return err
 	})
+}
+
+// syncTimeout is how long a new volume's copies are waited for: they are empty.
+const syncTimeout = 10 * time.Second
+
+// awaitSync returns when every copy of the new volume is in sync, or with why not.
+func (c *volumeCreateCmd) awaitSync(ctx context.Context) error {
+	client, err := c.client()
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
+	defer cancel()
+	for {
+		var status api.Status
+		last := client.Get(ctx, http.MethodGet, "/status", nil, &status)
+		if last == nil {
+			last = errNoVolume
+		}
+		for _, v := range status.Volumes {
+			if v.Volume != nil && v.Name == c.Name {
+				last = settled(&v)
+			}
+		}
+		if last == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return last
+		case <-time.After(askEvery):
+		}
+	}
 }
 
 // change asks for something about a volume, and prints what came of it.

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"lockstep/cmd/lockstep/export"
 	"lockstep/mirror/control"
@@ -42,16 +43,13 @@ func (c *catalog) Find(name string) (nbd.Export, error) {
 		}
 	}
 	volume, client, _ := strings.Cut(name, clientMark)
-	v, seat := volumes[volume], c.n.host.Seat(volume)
-	if v != nil && seat == nil {
-		return nbd.Export{}, fmt.Errorf("volume %s is not known at this node yet, which is only starting: try again", volume)
-	}
+	v := volumes[volume]
 	if v == nil {
 		return nbd.Export{}, fmt.Errorf("no volume is called %.64q (see lockstep volume list): %w", volume, fs.ErrNotExist)
 	}
 	return nbd.Export{
-		Name: volume, Group: name, Description: "lockstep volume", Size: uint64(v.Size), MinBlock: c.n.minBlock(seat),
-		Attach: func(ctx context.Context) (nbd.Attachment, error) { return c.n.attach(ctx, v, seat, client) },
+		Name: volume, Group: name, Description: "lockstep volume", Size: uint64(v.Size), MinBlock: c.n.minBlock(c.n.host.Seat(volume)),
+		Attach: func(ctx context.Context) (nbd.Attachment, error) { return c.n.attach(ctx, v, client) },
 	}, nil
 }
 
@@ -61,7 +59,10 @@ const directBlock = 512
 
 // minBlock is the smallest request that a volume's copies can do, in bytes; 0 if any.
 func (n *node) minBlock(seat *host.Seat) uint32 {
-	align := seat.Align()
+	align := 0
+	if seat != nil {
+		align = seat.Align()
+	}
 	if n.conf.Direct {
 		align = max(align, directBlock)
 	}
@@ -78,8 +79,46 @@ type attachment struct {
 	seat  *host.Seat
 }
 
+// attachTimeout bounds how long a client waits for a node that has only just heard of
+// the volume.
+const attachTimeout = 5 * time.Second
+
 // attach begins a client's session.
-func (n *node) attach(ctx context.Context, v *control.Volume, seat *host.Seat, client string) (nbd.Attachment, error) {
+func (n *node) attach(ctx context.Context, v *control.Volume, client string) (a nbd.Attachment, err error) {
+	seated := n.retry(ctx, attachTimeout, func() bool {
+		seat := n.host.Seat(v.Name)
+		if seat == nil {
+			err = fmt.Errorf("volume %s is not known at this node yet, which is only starting: try again", v.Name)
+			return false
+		}
+		a, err = n.attachTo(ctx, v, seat, client)
+		return err == nil
+	})
+	if !seated && err == nil {
+		err = context.Cause(ctx)
+	}
+	return a, err
+}
+
+// retry calls do until that succeeds, or the timeout or ctx ends, and says whether it did.
+func (n *node) retry(ctx context.Context, timeout time.Duration, do func() bool) bool {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if do() {
+			return true
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+func (n *node) attachTo(ctx context.Context, v *control.Volume, seat *host.Seat, client string) (nbd.Attachment, error) {
 	a := &attachment{seat: seat}
 	a.Data = func(off int64) (start, end int64, ok bool, err error) {
 		start, end, ok = seat.Data(off)

@@ -27,9 +27,13 @@ func (n *node) atPrimary(w http.ResponseWriter, r *http.Request) (*host.Seat, *c
 	if !ok {
 		return nil, nil
 	}
-	seat := n.host.Seat(v.Name)
+	var seat *host.Seat
+	leads := func() bool {
+		seat = n.host.Seat(v.Name)
+		return seat != nil && seat.Role() == host.Leading
+	}
 	switch {
-	case seat != nil && seat.Role() == host.Leading:
+	case leads(), v.Primary == n.conf.Name && n.retry(r.Context(), leadTimeout, leads):
 		return seat, v
 	case v.Primary == n.conf.Name || r.Header.Get(relayed) != "":
 		api.Refuse(w, http.StatusServiceUnavailable, fmt.Sprintf("nobody leads volume %s at this moment: try again", v.Name))
@@ -38,6 +42,10 @@ func (n *node) atPrimary(w http.ResponseWriter, r *http.Request) (*host.Seat, *c
 	}
 	return nil, nil
 }
+
+// leadTimeout is how long a question waits at a node that is about to lead: a volume was
+// just made, or handed over.
+const leadTimeout = time.Second
 
 // relay has the primary's node answer.
 func (n *node) relay(w http.ResponseWriter, r *http.Request, v *control.Volume) {

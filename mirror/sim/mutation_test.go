@@ -77,6 +77,15 @@ var grounds = map[string]ground{
 			o.members, o.slots, o.lossTimeout, o.think = max(o.members, 3), 3, 750*time.Millisecond, o.think/2
 		},
 	},
+	// Power fails soon after a configuration counts a copy.
+	"last flush": {
+		faults: weights{faultPower: 8, faultDisk: 4, faultFlap: 4, faultKill: 3},
+		fault: func(f *fault) {
+			if f.kind == faultPower && f.lasts < time.Second {
+				f.ambush = ambushConf
+			}
+		},
+	},
 	"new leader": {faults: weights{faultSite: 1}},
 }
 

@@ -32,9 +32,12 @@ type MachineConfig struct {
 	// Durable is the contract `durable`: every write is acknowledged from stable
 	// storage. Else it is `written`.
 	Durable bool
-	// Suspend completes writes only while every member is in sync. Otherwise a
-	// member that is lost for LossTimeout is taken out of the in-sync set.
-	Suspend     bool
+	// Suspend completes writes only while every member that is wanted is in sync.
+	// Otherwise a member that is lost for LossTimeout is taken out of the in-sync set.
+	Suspend bool
+	// Wanted are the members that writes wait for under Suspend; who joins the in-sync set
+	// is wanted from then on. Default: Members.
+	Wanted      Set
 	LossTimeout time.Duration
 	// Lease is how long a replica's promise not to take over holds, from when the
 	// heartbeat that it answered was sent. 0: nobody else can become primary, and
@@ -178,6 +181,7 @@ type Machine struct {
 	unread  []*Op    // reads whose data is there and whose lease is not
 	union   differences
 	dropped Set // left the in-sync set with the promotion
+	wanted  Set // under Suspend
 	gone    Set // are no members any more: nothing is sent to them, and nobody waits for them
 	origins Origins
 	lease   time.Duration // the configuration service's promise
@@ -207,7 +211,10 @@ type opState struct {
 // NewMachine starts a volume with every replica down and nothing in flight. It
 // does nothing before its first EvCommitted.
 func NewMachine(conf MachineConfig) *Machine {
-	m := &Machine{conf: conf}
+	m := &Machine{conf: conf, wanted: conf.Wanted}
+	if m.wanted == 0 {
+		m.wanted = conf.Members
+	}
 	m.window.first = 1
 	m.union = newDifferences(conf)
 	for id := ReplicaID(0); id < MaxReplicas; id++ {

@@ -17,7 +17,7 @@ import (
 // TestMachine runs testdata/machine/*.txt, which read as the protocol's
 // specification. The machine is member 0. A script's commands are
 //
-//	volume [members=N] [in-sync=(..)] [durable] [suspend] [lease=D] [loss=D] [size=N]
+//	volume [members=N] [in-sync=(..)] [wanted=(..)] [durable] [suspend] [lease=D] [loss=D] [size=N]
 //	                                  a machine that serves; who is in sync is connected,
 //	                                  who is not lacks nothing yet
 //	new ...                           the same machine before its first configuration
@@ -152,6 +152,9 @@ func (s *script) create(t *testing.T, d *datadriven.TestData) {
 	conf := MachineConfig{Durable: d.HasArg("durable"), Suspend: d.HasArg("suspend"), Size: 1 << 20, Block: 4 << 10, Region: 64 << 10}
 	for id := range members {
 		conf.Members = conf.Members.With(ReplicaID(id))
+	}
+	if d.HasArg("wanted") {
+		conf.Wanted = setArg(t, d, "wanted")
 	}
 	d.MaybeScanArgs(t, "size", &conf.Size)
 	d.MaybeScanArgs(t, "lease", &conf.Lease)

@@ -171,7 +171,8 @@ func (m *Machine) serve() {
 // refresh recomputes what writes wait for.
 func (m *Machine) refresh() {
 	m.required = m.current.InSync
-	m.open = m.serving && (!m.conf.Suspend || m.current.InSync == m.conf.Members)
+	m.wanted = (m.wanted | m.current.InSync) &^ m.gone
+	m.open = m.serving && (!m.conf.Suspend || m.wanted&^m.current.InSync == 0)
 	for _, id := range m.others {
 		switch m.members[id].standing {
 		case joining:

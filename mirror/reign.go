@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"lockstep/mirror/wire"
 )
 
 // ErrRefused: what a volume wanted to propose can never be in force, because its members
@@ -50,6 +52,21 @@ func (c *Config) lease() time.Duration {
 		return 0
 	}
 	return c.Reign.Lease
+}
+
+// wanted are the members that are or were in sync: those have a store on record. Others
+// were added, and writes need not wait until they have caught up.
+func (c *Config) wanted() Set {
+	if c.Reign == nil || c.Reign.Before.Epoch == 0 {
+		return 0
+	}
+	wanted := c.Reign.Record.InSync | c.Reign.Before.InSync
+	for i, store := range c.Reign.Record.Stores {
+		if store != (wire.ID{}) {
+			wanted = wanted.With(ReplicaID(i))
+		}
+	}
+	return wanted
 }
 
 // addrs are the members', by their numbers; this copy's own does not count.

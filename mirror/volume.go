@@ -202,6 +202,7 @@ func newVolume(conf Config, members roster) *Volume {
 	v.machine = NewMachine(MachineConfig{
 		Self:        conf.self(),
 		Members:     members.all(),
+		Wanted:      conf.wanted(),
 		Lease:       conf.lease(),
 		Durable:     conf.Durable,
 		Suspend:     !conf.Continue,

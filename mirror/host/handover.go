@@ -188,6 +188,8 @@ func (s *Seat) handOverToAny(ctx context.Context) error {
 	if v == nil {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, 2*settleTimeout)
+	defer cancel()
 	var failed error
 	for _, r := range v.Replicas {
 		if !r.InSync || r.Node == s.h.conf.Name || s.leading() == nil {

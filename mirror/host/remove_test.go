@@ -1,12 +1,14 @@
 package host
 
 import (
+	"bytes"
 	"context"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"lockstep/mirror"
 	"lockstep/mirror/control"
 )
 
@@ -84,4 +86,31 @@ func TestPastAtStart(t *testing.T) {
 	if removed() != was {
 		t.Error("the copy that is in sync was renamed, because it had been removed once")
 	}
+}
+
+// TestAddReplicaUnderSuspend: writes go on while a replica that was added has not caught
+// up, and wait when it is lost afterwards.
+func TestAddReplicaUnderSuspend(t *testing.T) {
+	c := newTestCluster(t, "a", "b", "c")
+	c.do(control.CreateVolume("vol", control.ID{1}, testSize, control.Policy{OnLoss: "suspend"}, "a", "b"))
+	c.inSync("a", "a", "b")
+	a := c.attach("a", "")
+	a.write(0, 1)
+	n := c.nodes["c"]
+	n.end() // it takes its time
+	added := c.do(control.AddReplica("vol", 0, "c")).Volume.Epoch
+	c.until("taken in", func() bool { v := c.group.State().Volumes["vol"]; return v.Epoch > added && v.By == "a" })
+	a.write(0, 2)
+	n.start()
+	c.do(control.AddNode("c", control.Node{Addr: n.addr, ID: "c"}))
+	c.inSync("a", "a", "b", "c")
+	n.end()
+	waits := a.start(&mirror.Op{Kind: mirror.Write, Len: 4096, Data: bytes.Repeat([]byte{3}, 4096)})
+	c.until("held", func() bool { st, ok := c.seat("a").Status(); return ok && !st.Ready && st.InFlight > 0 })
+	n.start()
+	c.do(control.AddNode("c", control.Node{Addr: n.addr, ID: "c"}))
+	if err := <-waits; err != nil {
+		t.Error(err)
+	}
+	c.nodes["a"].end() // first: alone it would wait for the others
 }

@@ -126,7 +126,7 @@ func (f *Follower) Admissible(hello *wire.Hello, epoch uint64) error {
 	case epoch < f.floor && !sabotage.On("fence"):
 		return fmt.Errorf("%w (epoch %d, this replica has seen %d); if that one is gone and what this copy has beyond the primary's may be lost, remove this replica's store: it is copied anew", ErrFenced, epoch, f.floor)
 	case hello.Size != uint64(f.size):
-		return fmt.Errorf("the volume has %d bytes, this replica's store %d; start both with the same --size", hello.Size, f.size)
+		return fmt.Errorf("the volume has %d bytes, this replica's store %d; start both with the same --size (a node of a cluster makes its copy grow by itself)", hello.Size, f.size)
 	case f.id.Volume == (wire.ID{}) && !f.blank:
 		return errors.New("it holds data that belongs to no volume: nothing was overwritten. If that data is the right one, serve it as the primary; if it may be overwritten, start the replica with --overwrite, or remove its file")
 	}

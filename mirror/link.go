@@ -132,7 +132,7 @@ func (l *link) connection(ctx context.Context) error {
 		conn, err = conf.Wrap(conn)
 	}
 	if err != nil {
-		return l.fail("connect", err, "is `lockstep replica` running there, and is the path up?")
+		return l.fail("connect", err, "is `lockstep replica`, or the node, running there, and is the path up?")
 	}
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()

@@ -53,4 +53,21 @@
 //	cut off from the group    suspend) it steps down after four graces in which nothing
 //	and a copy in sync        could be acknowledged: its clients, here and at nodes that
 //	                          reach no other primary, get errors IsolationTimeout later
+//
+// # What an operator's word can't do
+//
+// A forced failover, to a copy that is not in sync, takes effect when raft's majority
+// agrees. While the primary and at least one more copy in sync reach each other, but not
+// the majority, they do not hear of it: their leases are each other's, and they go on
+// acknowledging writes, which are lost when they hear. Before that word is given, one
+// side must be known to be off. (A primary that is alone needs the group's lease, and
+// has stopped before.)
+//
+// Two changes of a volume that reach its primary's node at once, as one, end its reign:
+// in the epoch between them another node may have led. It claims the volume anew, or
+// another does, a grace later.
+//
+// Under --on-loss suspend writes wait for every member that is or was in sync, which has
+// a store on record. One that was just added has none, and nobody waits for it before it
+// has caught up.
 package host

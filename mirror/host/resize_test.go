@@ -261,3 +261,30 @@ func TestGrowWithoutThePrimary(t *testing.T) {
 	c.nodes["b"].end()
 	c.wantGrownEqual("a", "b")
 }
+
+// TestPastSize: a node that starts again with a copy that has grown sees the past first,
+// in which the volume was smaller: it opens its copy all the same.
+func TestPastSize(t *testing.T) {
+	c := newTestCluster(t, "a", "b")
+	c.createPatient("a", "b")
+	c.inSync("a", "a", "b")
+	n := c.nodes["b"]
+	before := c.group.State()
+	c.do(control.ResizeVolume("vol", 0, grownSize))
+	c.until("grown", func() bool {
+		s := c.seat("b")
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.store != nil && s.store.Size() == grownSize
+	})
+	n.end()
+	n.member.isolate(true)
+	n.member.mu.Lock()
+	n.member.old = before
+	n.member.mu.Unlock()
+	n.start()
+	c.until("looked at", func() bool { s := n.host.Seat("vol"); return s != nil && s.Role() == Following })
+	n.member.isolate(false)
+	c.do(control.AddNode("b", control.Node{Addr: n.addr, ID: "b"}))
+	c.inSync("a", "a", "b")
+}

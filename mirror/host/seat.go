@@ -219,7 +219,11 @@ func (s *Seat) openStore(v *control.Volume) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("open the replica: %w", err)
 	}
-	st, err := s.h.conf.Open(store.Options{Path: filepath.Join(dir, "data"), Size: v.Size, Grow: true, Direct: s.h.conf.Direct})
+	path, size := filepath.Join(dir, "data"), v.Size
+	if file, err := os.Stat(path); err == nil { // it may have grown, and this node's state be from before that
+		size = max(size, file.Size())
+	}
+	st, err := s.h.conf.Open(store.Options{Path: path, Size: size, Grow: true, Direct: s.h.conf.Direct})
 	if err != nil {
 		return fmt.Errorf("open the replica: %w", err)
 	}

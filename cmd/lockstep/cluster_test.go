@@ -133,7 +133,7 @@ func (p *processes) awaitVolume(at, what string, ok func(*api.VolumeStatus) bool
 }
 
 func bothInSync(v *api.VolumeStatus) bool {
-	return len(v.InSync()) == 2 && v.Standing != nil && v.Standing.Ready
+	return len(v.InSync()) == 2 && v.Standing != nil && v.Standing.Ready && v.Standing.Epoch == v.Epoch // on record before there is a primary, too
 }
 
 // TestCluster takes one cluster of processes through its life.

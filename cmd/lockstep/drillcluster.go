@@ -142,6 +142,8 @@ func settled(v *api.VolumeStatus) error {
 		return fmt.Errorf("nobody leads, %s", v.Error)
 	case v.Suspended != "":
 		return fmt.Errorf("suspended: %s", v.Suspended)
+	case v.Standing.Epoch != v.Epoch:
+		return fmt.Errorf("epoch %d is on record, the primary is at %d", v.Epoch, v.Standing.Epoch)
 	case !v.Standing.Ready:
 		return errors.New("the primary is not ready")
 	}

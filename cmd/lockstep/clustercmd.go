@@ -159,8 +159,9 @@ type clusterRemoveCmd struct {
 
 // Help is shown by lockstep cluster remove --help.
 func (clusterRemoveCmd) Help() string {
-	return `Its copies must have been given up or replaced before (lockstep volume replica). A name
-that was removed can join again, with an empty data directory.`
+	return `It is refused while one of its copies is in sync. Others stay on record, for a node that
+does not exist: give them to another one (lockstep volume replica replace), before or
+after. A name that was removed can join again, with an empty data directory.`
 }
 
 // Run removes a node.

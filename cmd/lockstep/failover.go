@@ -33,5 +33,7 @@ Example: site a burned down while b was being brought up to date
 
 // Run makes another copy the volume.
 func (c *failoverCmd) Run(ctx context.Context) error {
-	return c.move(ctx, volumePath(c.Volume, "failover"), api.Failover{To: c.To, AcceptDataLoss: c.AcceptLoss}, c.Volume)
+	return c.move(ctx, volumePath(c.Volume, "failover"), api.Failover{To: c.To, AcceptDataLoss: c.AcceptLoss}, c.Volume, func(api.Moved) string {
+		return "it is served again (see lockstep status)"
+	})
 }

@@ -26,11 +26,13 @@ Example: before work on node a
 
 // Run hands a volume over.
 func (c *handoverCmd) Run(ctx context.Context) error {
-	return c.move(ctx, volumePath(c.Volume, "handover"), api.Handover{To: c.To}, c.Volume)
+	return c.move(ctx, volumePath(c.Volume, "handover"), api.Handover{To: c.To}, c.Volume, func(m api.Moved) string {
+		return fmt.Sprintf("requests waited %.1f ms", m.PauseMS)
+	})
 }
 
 // move asks for another primary, and prints what came of it.
-func (a *asking) move(ctx context.Context, path string, ask any, volume string) error {
+func (a *asking) move(ctx context.Context, path string, ask any, volume string, more func(api.Moved) string) error {
 	client, err := a.client()
 	if err != nil {
 		return err
@@ -43,6 +45,6 @@ func (a *asking) move(ctx context.Context, path string, ask any, volume string) 
 	if a.JSON {
 		return printJSON(m)
 	}
-	_, err = fmt.Printf("volume %s: primary was %s, is %s, epoch %d; requests waited %.1f ms\n", volume, m.From, m.To, m.Epoch, m.PauseMS)
+	_, err = fmt.Printf("volume %s: primary was %s, is %s, epoch %d; %s\n", volume, m.From, m.To, m.Epoch, more(m))
 	return err
 }

@@ -52,8 +52,8 @@ start_pair() {
 # start_lockstep_cluster starts nodes a, b and the witness w, and fills a volume that
 # a and b have copies of through a, the way that the other targets' files are filled.
 start_lockstep_cluster() {
-    local cluster node ports=()
-    for node in a b w; do ports+=("$(free_port)"); done
+    local cluster ports=()
+    ports=("$(free_port)" "$(free_port)" "$(free_port)")
     cluster=a=127.0.0.1:${ports[0]},b=127.0.0.1:${ports[1]},w=127.0.0.1:${ports[2]}
     start lockstep-cluster "$root/bin/lockstep" node --name=a --data="$dir/cluster-a" \
         --listen="127.0.0.1:${ports[0]}" --cluster="$cluster" --nbd="unix:$(socket lockstep-cluster)"

@@ -80,7 +80,7 @@ func (c *Client) Ask(ctx context.Context, method, target string, ask any) (*http
 	defer response.Body.Close()
 	var refusal Refusal
 	if json.NewDecoder(response.Body).Decode(&refusal) != nil || refusal.Error == "" {
-		refusal.Error = response.Status + " (is a lockstep of this version there?)"
+		refusal.Error = response.Status + " (is a lockstep node of this version there? lockstep serve answers status and verify only)"
 	}
 	return nil, &Refused{c.at, response.StatusCode, refusal.Error}
 }

@@ -37,7 +37,7 @@ func TestClientHints(t *testing.T) {
 func TestClientTellsWhyItWasRefused(t *testing.T) {
 	for body, want := range map[string]string{
 		`{"error":"there is no volume \"x\""}`: `there is no volume "x"`,
-		"a web server's page":                  "is a lockstep of this version there?",
+		"a web server's page":                  "is a lockstep node of this version there?",
 	} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusNotFound)

@@ -56,7 +56,7 @@ func (n *node) relay(w http.ResponseWriter, r *http.Request, v *control.Volume) 
 		},
 		Transport: n.peers.Transport, FlushInterval: -1,
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
-			api.Refuse(w, http.StatusBadGateway, fmt.Sprintf("the node of the primary of %s, %s, cannot be reached: %v", v.Name, v.Primary, err))
+			api.Refuse(w, http.StatusBadGateway, fmt.Sprintf("the node of the primary of %s, %s, cannot be reached: %v (if it is gone and nobody takes over, see lockstep failover)", v.Name, v.Primary, err))
 		},
 	}
 	proxy.ServeHTTP(w, r)

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
+	"strings"
 
 	"lockstep/cmd/lockstep/api"
 	"lockstep/mirror/control"
@@ -42,6 +43,8 @@ func (n *node) postVolume(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case !namePattern.MatchString(ask.Name):
 		wrong = fmt.Sprintf("a volume's name is 1 to 100 letters, digits, dots, dashes and underscores, and begins with a letter or digit: %.120q is not", ask.Name)
+	case len(slices.Compact(slices.Sorted(slices.Values(ask.On)))) != len(ask.On):
+		wrong = fmt.Sprintf("a node can have one copy: %s names one twice", strings.Join(ask.On, ","))
 	case len(ask.On) == 0:
 		wrong = "on which nodes? (the first becomes the primary; see lockstep cluster list)"
 	default:
@@ -86,6 +89,10 @@ func (n *node) putSize(w http.ResponseWriter, r *http.Request) {
 		api.Refuse(w, http.StatusBadRequest, wrong)
 		return
 	}
+	if ask.Size == v.Size { // it is so already: no reason for a pause
+		api.Answer(w, http.StatusOK, v)
+		return
+	}
 	n.carryOut(w, r, control.ResizeVolume(v.Name, v.Epoch+1, ask.Size))
 }
 
@@ -96,6 +103,10 @@ func (n *node) putPolicy(w http.ResponseWriter, r *http.Request) {
 	}
 	if ask, ok := read[control.Policy](w, r); ok {
 		policy := completed(completed(ask, v.Policy), defaultPolicy)
+		if policy == v.Policy {
+			api.Answer(w, http.StatusOK, v)
+			return
+		}
 		n.carryOut(w, r, control.SetPolicy(v.Name, v.Epoch+1, policy))
 	}
 }

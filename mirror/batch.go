@@ -13,7 +13,8 @@ type batch struct {
 	work  []*Op // apply, while it is being done
 	sync  []*Op
 	done  []*Op
-	kick  bool // frames were queued
+	kick  bool          // frames were queued
+	now   time.Duration // of the events; 0 where no lease depends on it
 }
 
 // note logs the first failure of the local store: from then on writes are refused.
@@ -28,13 +29,19 @@ func (v *Volume) note(err error) {
 // step feeds the machine and sorts its actions into b. Frames are queued at
 // once, because their order is the order of the seqs. The caller holds mu.
 func (v *Volume) step(b *batch, ev Event) {
-	for _, a := range v.machine.Step(ev) {
+	if ev.Now == 0 {
+		ev.Now = b.now
+	}
+	actions := v.machine.Step(ev)
+	v.sample.note(&ev)
+	for _, a := range actions {
 		switch a.Kind {
 		case ActApply:
 			b.apply = append(b.apply, a.Op)
 		case ActSync:
 			b.sync = append(b.sync, a.Op)
 		case ActComplete:
+			v.sample.finish(a.Op, v.conf.Timing)
 			b.done = append(b.done, a.Op)
 		case ActSend:
 			v.links[a.Replica].queueOp(a)
@@ -86,7 +93,7 @@ func (v *Volume) finish(b *batch) {
 	for {
 		if b.kick {
 			b.kick = false
-			for _, l := range v.links[1:] {
+			for _, l := range v.others {
 				l.kick()
 			}
 		}
@@ -100,7 +107,7 @@ func (v *Volume) finish(b *batch) {
 		v.apply(b)
 	}
 	v.complete(b.done)
-	b.done = b.done[:0]
+	b.done, b.now = b.done[:0], 0
 	v.batches.Put(b)
 }
 
@@ -139,6 +146,7 @@ func (v *Volume) apply(b *batch) {
 		}
 	}
 	v.mu.Lock()
+	b.now = v.leaseTime() // after the data was fetched
 	for _, op := range fast {
 		v.step(b, Event{Kind: EvApplied, Op: op, Err: op.core.err})
 		v.note(op.core.err)
@@ -180,6 +188,7 @@ func (v *Volume) applySlow(op *Op) {
 func (v *Volume) tell(ev Event) {
 	b := v.batches.Get().(*batch)
 	v.mu.Lock()
+	b.now = v.leaseTime()
 	v.step(b, ev)
 	v.note(ev.Err)
 	v.mu.Unlock()
@@ -189,6 +198,7 @@ func (v *Volume) tell(ev Event) {
 func (v *Volume) synced(ops []*Op, err error) {
 	b := v.batches.Get().(*batch)
 	v.mu.Lock()
+	b.now = v.leaseTime()
 	for _, op := range ops {
 		v.step(b, Event{Kind: EvSynced, Op: op, Err: err})
 	}

@@ -88,7 +88,7 @@ func (v *Volume) begin(number uint64) (generation, last uint64) {
 
 // queueInSync puts a frame in line for every replica that is in sync. The lock is held.
 func (v *Volume) queueInSync(make func(*Peer) frame) {
-	for _, l := range v.links[1:] {
+	for _, l := range v.others {
 		if l.out != nil && v.machine.members[l.id].standing == inSync {
 			l.out.put(make(l.peer))
 		}
@@ -103,7 +103,7 @@ func (v *Volume) toInSync(make func(*Peer) frame) {
 }
 
 func (v *Volume) kickAll() {
-	for _, l := range v.links[1:] {
+	for _, l := range v.others {
 		l.kick()
 	}
 }
@@ -135,7 +135,7 @@ func (v *Volume) completed(ctx context.Context, seq uint64) error {
 
 // saveOutOfSync keeps what each member lacks that is not in sync.
 func (v *Volume) saveOutOfSync() error {
-	for _, l := range v.links[1:] {
+	for _, l := range v.others {
 		id, known := v.roster.replica(l.id) // first: the machine then knows of this store
 		v.mu.Lock()
 		behind := known && !v.machine.Configuration().InSync.Has(l.id)
@@ -165,6 +165,16 @@ func (v *Volume) Settle(ctx context.Context) error {
 		return err
 	}
 	return nil // what is durable is; a replica that is lost is compared where it may differ
+}
+
+// Quiesce waits until every write is complete and durable at every copy in sync, and
+// leaves nothing that would have to be compared. Requests may still come: those that
+// do are not covered.
+func (v *Volume) Quiesce(ctx context.Context) error {
+	if err := v.Flush(ctx); err != nil {
+		return err
+	}
+	return v.checkpoint(ctx, finalCheckpoint)
 }
 
 // finalCheckpoint is the number of the last checkpoint: one that no other has.

@@ -13,7 +13,8 @@
 //	Comparison   finding by digest what differs
 //	Volume       the primary's driver, with a link for each replica
 //	Replica      the replica's driver, with a session for its primary
-//	roster       the configuration of a volume that flags name, in the primary's store
+//	ownRoster    the configuration of a volume that flags name, in the primary's store
+//	groupRoster  that of a volume whose configuration a raft group keeps (Service, Reign)
 //	pacer        how fast resync may go
 //	wire         frames, byte for byte
 //	store        one copy on disk

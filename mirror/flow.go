@@ -105,7 +105,8 @@ func (m *Machine) synced(op *Op, err error) {
 
 // failure remembers the first error of op. A write or sync that failed locally
 // may have left the copies different. Where another replica can take over, it
-// should: what is read here could differ from what is read there.
+// should: what is read here could differ from what is read there. A copy that is alone
+// is still good for reads.
 func (m *Machine) failure(op *Op, err error) {
 	if err == nil {
 		return
@@ -117,8 +118,8 @@ func (m *Machine) failure(op *Op, err error) {
 		return
 	}
 	m.failed = fmt.Errorf("%w (%w)", ErrFailed, err)
-	if m.conf.Lease > 0 {
-		m.stop(m.failed)
+	if m.conf.Lease > 0 && !m.alone() {
+		m.stop(fmt.Errorf("%w: %w", ErrDeposed, m.failed))
 	}
 }
 

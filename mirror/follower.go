@@ -52,7 +52,7 @@ type Follower struct {
 	// Of the connection.
 	epoch     uint64
 	part      uint64 // the write that waits for its next part, or 0
-	origin    *Origin
+	origin    Origin // of the next op, if Number is not 0
 	applied   uint64
 	durable   uint64
 	watermark uint64
@@ -108,7 +108,7 @@ func (f *Follower) Admit(hello *wire.Hello, epoch uint64, now time.Duration) (wi
 	f.led = nil
 	f.connection++
 	f.snapshot = false
-	f.epoch, f.part, f.origin = epoch, 0, nil
+	f.epoch, f.part, f.origin = epoch, 0, Origin{}
 	f.applied, f.durable, f.watermark = 0, 0, 0
 	f.heard = now
 	_, remembers := f.recent.ranges()
@@ -126,7 +126,7 @@ func (f *Follower) Admissible(hello *wire.Hello, epoch uint64) error {
 	case epoch < f.floor && !sabotage.On("fence"):
 		return fmt.Errorf("%w (epoch %d, this replica has seen %d); if that one is gone and what this copy has beyond the primary's may be lost, remove this replica's store: it is copied anew", ErrFenced, epoch, f.floor)
 	case hello.Size != uint64(f.size):
-		return fmt.Errorf("the volume has %d bytes, this replica's store %d; start both with the same --size", hello.Size, f.size)
+		return fmt.Errorf("the volume has %d bytes, this replica's store %d; start both with the same --size (a node of a cluster makes its copy grow by itself)", hello.Size, f.size)
 	case f.id.Volume == (wire.ID{}) && !f.blank:
 		return errors.New("it holds data that belongs to no volume: nothing was overwritten. If that data is the right one, serve it as the primary; if it may be overwritten, start the replica with --overwrite, or remove its file")
 	}
@@ -206,9 +206,9 @@ func (f *Follower) Applied(h *wire.Header) bool {
 	}
 	f.applied = h.Seq
 	f.reach = max(f.reach, h.Seq)
-	if f.origin != nil {
-		f.origins.Add(*f.origin)
-		f.origin = nil
+	if f.origin.Number != 0 {
+		f.origins.Add(f.origin)
+		f.origin = Origin{}
 	}
 	if h.Watermark > f.watermark {
 		f.watermark = h.Watermark
@@ -275,7 +275,7 @@ func (f *Follower) Remember(h *wire.Header, payload []byte) {
 		var o wire.Origin
 		o.Decode(payload)
 		payload = payload[wire.OriginSize:]
-		f.origins.Add(Origin{Session: o.Session, Number: o.Number, Lowest: o.Lowest})
+		f.origins.Add(Origin{Session: o.Session, Number: o.Number, Lowest: o.Lowest, Known: o.Known})
 	}
 	if !f.snapshot {
 		f.foreign = false
@@ -287,7 +287,7 @@ func (f *Follower) Remember(h *wire.Header, payload []byte) {
 func (f *Follower) From(payload []byte) {
 	var o wire.Origin
 	o.Decode(payload)
-	f.origin = &Origin{Session: o.Session, Number: o.Number, Lowest: o.Lowest}
+	f.origin = Origin{Session: o.Session, Number: o.Number, Lowest: o.Lowest, Known: o.Known}
 }
 
 // Promise extends the promise not to take over: a heartbeat came, and is answered
@@ -300,11 +300,9 @@ func (f *Follower) Promise(now time.Duration) error {
 	return nil
 }
 
-// MayTakeOver says whether this copy may propose itself as primary after c: it is
-// a full copy, in sync, and its promise ended a grace ago.
-func (f *Follower) MayTakeOver(c Configuration, self ReplicaID, grace, now time.Duration) bool {
-	return f.id.Complete && c.InSync.Has(self) && c.Epoch >= f.id.Epoch && now-f.heard > grace
-}
+// Agreed notes that this copy's node was the primary and gave that up in good order:
+// every write was complete, and so no other copy in sync differs from this one.
+func (f *Follower) Agreed() { f.recent.finish() }
 
 // Fence refuses every primary below epoch from now on: its connection ends with
 // its next frame. It comes before this node proposes itself.

@@ -218,44 +218,6 @@ func TestFollowerIsALearnerUntilItsFinish(t *testing.T) {
 	}
 }
 
-func TestFollowerMayTakeOver(t *testing.T) {
-	const grace = time.Second
-	inSync := Configuration{Epoch: 5, Primary: 1, InSync: SetOf(0, 1)}
-	for name, c := range map[string]struct {
-		id   Identity
-		conf Configuration
-		now  time.Duration
-		want bool
-	}{
-		"its promise is over":       {Identity{Volume: volumeA, Epoch: 5, Complete: true}, inSync, 3*time.Second + 1, true},
-		"just not over":             {Identity{Volume: volumeA, Epoch: 5, Complete: true}, inSync, 3 * time.Second, false},
-		"no full copy":              {Identity{Volume: volumeA, Epoch: 5, Lossy: true}, inSync, time.Hour, false},
-		"not in sync":               {Identity{Volume: volumeA, Epoch: 5, Complete: true}, Configuration{Epoch: 5, Primary: 1, InSync: SetOf(1, 2)}, time.Hour, false},
-		"a configuration long over": {Identity{Volume: volumeA, Epoch: 6, Complete: true}, inSync, time.Hour, false},
-	} {
-		f := NewFollower(c.id, followerSize, false, time.Second)
-		admit(t, f, reignOne, c.id.Epoch)
-		if err := f.Promise(2 * time.Second); err != nil {
-			t.Fatal(err)
-		}
-		if got := f.MayTakeOver(c.conf, 0, grace, c.now); got != c.want {
-			t.Errorf("%s: %v, want %v", name, got, c.want)
-		}
-	}
-}
-
-// TestFollowerPromisesFromItsStart: what an earlier run promised is not known.
-func TestFollowerPromisesFromItsStart(t *testing.T) {
-	f := NewFollower(Identity{Complete: true}, followerSize, false, time.Minute)
-	c := Configuration{Epoch: 1, Primary: 0, InSync: SetOf(0)}
-	if f.MayTakeOver(c, 0, time.Second, time.Minute+time.Second) {
-		t.Error("it may take over within the grace of its start")
-	}
-	if !f.MayTakeOver(c, 0, time.Second, time.Minute+time.Second+1) {
-		t.Error("it may not take over after the grace of its start")
-	}
-}
-
 // TestFollowerSaysWhatMayDiffer: the writes above the watermark if this run knows
 // them all, which it does from its first finish on; else its write-intent bitmap.
 func TestFollowerSaysWhatMayDiffer(t *testing.T) {
@@ -347,7 +309,7 @@ func TestFollowerTakesOriginsAsAWhole(t *testing.T) {
 
 func origins(list ...Origin) (b []byte) {
 	for _, o := range list {
-		w := wire.Origin{Session: o.Session, Number: o.Number, Lowest: o.Lowest}
+		w := wire.Origin{Session: o.Session, Number: o.Number, Lowest: o.Lowest, Known: o.Known}
 		b = w.Append(b)
 	}
 	return b

@@ -26,6 +26,10 @@ func (m *Machine) leased(id ReplicaID, sentAt time.Duration) {
 	}
 }
 
+// Alone says whether this copy is the only one in sync: then the configuration service's
+// promise is needed.
+func (m *Machine) Alone() bool { return m.stopped == nil && m.current.Epoch > 0 && m.alone() }
+
 func (m *Machine) alone() bool { return m.current.InSync.Len() == 1 }
 
 // leaseHeld says whether nobody else can be primary now.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -131,7 +132,7 @@ func (l *link) connection(ctx context.Context) error {
 		conn, err = conf.Wrap(conn)
 	}
 	if err != nil {
-		return l.fail("connect", err, "is `lockstep replica` running there, and is the path up?")
+		return l.fail("connect", err, "is `lockstep replica`, or the node, running there, and is the path up?")
 	}
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
@@ -154,7 +155,8 @@ func (l *link) connection(ctx context.Context) error {
 func (l *link) awaited() bool {
 	l.v.mu.Lock()
 	defer l.v.mu.Unlock()
-	return l.v.machine.Serving() && l.v.machine.members[l.id].standing == lost
+	promoting := l.v.conf.Reign != nil // its clients wait
+	return (l.v.machine.Serving() || promoting) && l.v.machine.members[l.id].standing == lost
 }
 
 func (l *link) fail(op string, err error, hint string) error {
@@ -168,7 +170,7 @@ func (l *link) greet(p *Peer, fc *frameConn) (ev Event, err error) {
 	}
 	store := l.v.conf.Store
 	hello := wire.Hello{Size: uint64(store.Size()), Session: l.v.session, ID: store.Meta().Volume, Replica: store.Meta().Replica, Fresh: store.New(), Volume: l.v.conf.Volume}
-	if _, err := fc.out.Write(p.AppendHello(nil, &hello)); err != nil {
+	if _, err := fc.out.Write(p.AppendHello(slices.Clone(l.v.conf.Preface), &hello)); err != nil {
 		return ev, err
 	}
 	for {
@@ -237,10 +239,10 @@ func (l *link) set(p *Peer, out *outbox) {
 // heartbeats keeps bytes in flight, so that a path or a replica that is dead is
 // noticed when no writes flow.
 func (l *link) heartbeats(ctx context.Context, end func(error)) {
-	tick := time.NewTicker(l.v.conf.Timeout / 3)
+	tick := time.NewTicker(l.v.conf.Beat)
 	defer tick.Stop()
 	for {
-		if silent := time.Since(started) - time.Duration(l.heard.Load()); silent > 2*l.v.conf.Timeout {
+		if silent := time.Since(started) - time.Duration(l.heard.Load()); silent > l.v.conf.Silence {
 			end(fmt.Errorf("nothing was heard of it for %v", silent.Round(time.Millisecond)))
 			return
 		}
@@ -255,7 +257,7 @@ func (l *link) heartbeats(ctx context.Context, end func(error)) {
 
 func (l *link) beat() {
 	l.v.mu.Lock()
-	if l.out != nil {
+	if l.out != nil && l.v.machine.stopped == nil { // others may take over
 		l.out.put(l.peer.heartbeat(now()))
 	}
 	l.v.mu.Unlock()

@@ -32,9 +32,12 @@ type MachineConfig struct {
 	// Durable is the contract `durable`: every write is acknowledged from stable
 	// storage. Else it is `written`.
 	Durable bool
-	// Suspend completes writes only while every member is in sync. Otherwise a
-	// member that is lost for LossTimeout is taken out of the in-sync set.
-	Suspend     bool
+	// Suspend completes writes only while every member that is wanted is in sync.
+	// Otherwise a member that is lost for LossTimeout is taken out of the in-sync set.
+	Suspend bool
+	// Wanted are the members that writes wait for under Suspend; who joins the in-sync set
+	// is wanted from then on. Default: Members.
+	Wanted      Set
 	LossTimeout time.Duration
 	// Lease is how long a replica's promise not to take over holds, from when the
 	// heartbeat that it answered was sent. 0: nobody else can become primary, and
@@ -65,6 +68,7 @@ const (
 	EvFinished                   // Replica is flushed, and marked as a full copy
 	EvRecheck                    // compare Copy with its range quiesced, and repair it if Copy.Repair
 	EvLease                      // Replica answered a heartbeat sent at SentAt; Self: the configuration service did
+	EvStop                       // the driver gives up, for the reason Err
 	EvTick                       // time passes; each replica may be sent Budget more bytes by resync
 )
 
@@ -78,6 +82,7 @@ type Event struct {
 	Replica          ReplicaID
 	Applied, Durable uint64
 	Conf             Configuration
+	Gone             Set // EvCommitted: members that are none any more, from Conf on
 	Own              *Promotion
 	State            *ReplicaState
 	Copy             *Copy
@@ -176,6 +181,8 @@ type Machine struct {
 	unread  []*Op    // reads whose data is there and whose lease is not
 	union   differences
 	dropped Set // left the in-sync set with the promotion
+	wanted  Set // under Suspend
+	gone    Set // are no members any more: nothing is sent to them, and nobody waits for them
 	origins Origins
 	lease   time.Duration // the configuration service's promise
 	actions []Action
@@ -204,7 +211,10 @@ type opState struct {
 // NewMachine starts a volume with every replica down and nothing in flight. It
 // does nothing before its first EvCommitted.
 func NewMachine(conf MachineConfig) *Machine {
-	m := &Machine{conf: conf}
+	m := &Machine{conf: conf, wanted: conf.Wanted}
+	if m.wanted == 0 {
+		m.wanted = conf.Members
+	}
 	m.window.first = 1
 	m.union = newDifferences(conf)
 	for id := ReplicaID(0); id < MaxReplicas; id++ {
@@ -281,6 +291,8 @@ func (m *Machine) Step(ev Event) []Action {
 		m.recheck(ev.Copy)
 	case EvLease:
 		m.leased(ev.Replica, ev.SentAt)
+	case EvStop:
+		m.stop(ev.Err)
 	case EvTick:
 		m.tick(ev.Budget)
 	default:
@@ -318,7 +330,23 @@ func (m *Machine) stop(err error) {
 // unusable. Their outcome is unknown.
 func (m *Machine) Abandon(give func(*Op)) {
 	var all []*Op // first, because an op that was given is not ours to look at
-	note := func(op *Op) { all = append(append(all, op), op.core.twins...) }
+	m.inFlight(func(op *Op) {
+		m.origins.abandon(op)
+		all = append(all, op)
+	})
+	if m.stopped == nil {
+		m.stopped = ErrClosed
+	}
+	m.window, m.active, m.parked, m.copies, m.unread = window{first: 1}, conflict{}, nil, nil, nil
+	each(all, give)
+}
+
+// inFlight calls f with every op that was submitted and not given back.
+func (m *Machine) inFlight(f func(*Op)) {
+	note := func(op *Op) {
+		f(op)
+		each(op.core.twins, f)
+	}
 	for seq := m.window.first; seq <= m.window.last(); seq++ {
 		if op := m.window.at(seq); op != nil {
 			note(op)
@@ -333,11 +361,6 @@ func (m *Machine) Abandon(give func(*Op)) {
 	for _, c := range m.copies {
 		each(c.held, note)
 	}
-	if m.stopped == nil {
-		m.stopped = ErrClosed
-	}
-	m.window, m.active, m.parked, m.copies, m.unread = window{first: 1}, conflict{}, nil, nil, nil
-	each(all, give)
 }
 
 func each(ops []*Op, f func(*Op)) {

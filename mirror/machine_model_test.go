@@ -98,6 +98,8 @@ type modelWorld struct {
 	trace     []string
 
 	last       uint64 // number of the client's last write
+	session    uint64 // of the client's, and
+	before     uint64 // the last number of the one before
 	unanswered map[uint64]*modelRetry
 	retries    []*modelRetry
 }
@@ -348,7 +350,9 @@ func (c *modelConn) receive(op *Op, seq, number, watermark uint64) {
 		d.write(Range{op.Off, op.Len}, number)
 	}
 	if op.Origin != nil {
-		d.origins.Add(*op.Origin)
+		from := *op.Origin
+		from.Known = from.opens() // as its frame says
+		d.origins.Add(from)
 	}
 	d.recent.trim(watermark)
 	d.applied, d.reach = seq, max(d.reach, seq)

@@ -10,23 +10,26 @@ type modelRetry struct {
 	kind     OpKind
 	r        Range
 	number   uint64
+	fua      bool
 	acked    bool     // it was acknowledged, which the client does not know
 	numbered []uint64 // numbers under which it was on its way to some disk
 }
 
-const modelSession = 7
-
 // newWrite names an op.
 func (w *modelWorld) newWrite(op *Op) *modelRetry {
+	if len(w.unanswered) == 0 && w.rng.IntN(4) == 0 { // the client goes and another comes
+		w.session++
+		w.before = w.last
+	}
 	w.last++
-	e := &modelRetry{kind: op.Kind, r: Range{op.Off, op.Len}, number: w.last}
+	e := &modelRetry{kind: op.Kind, r: Range{op.Off, op.Len}, number: w.last, fua: op.FUA}
 	w.unanswered[e.number] = e
 	w.name(op, e, false)
 	return e
 }
 
 func (w *modelWorld) name(op *Op, e *modelRetry, retry bool) {
-	op.Origin = &Origin{Session: modelSession, Number: e.number, Lowest: w.lowest(), Retry: retry}
+	op.Origin = &Origin{Session: w.session, Number: e.number - w.before, Lowest: w.lowest() - w.before, Retry: retry}
 }
 
 // lowest is the lowest number without an answer.
@@ -45,7 +48,7 @@ func (w *modelWorld) retry(r *modelReign) bool {
 	}
 	e := w.retries[0]
 	w.retries = w.retries[1:]
-	op := &Op{Kind: e.kind, Off: e.r.Off, Len: e.r.Len}
+	op := &Op{Kind: e.kind, Off: e.r.Off, Len: e.r.Len, FUA: e.fua}
 	w.name(op, e, true)
 	r.submit(&modelOp{op: op, write: e})
 	return true
@@ -102,6 +105,9 @@ func (w *modelWorld) answered(r *modelReign, p *modelOp) {
 		e.acked = true
 		for _, d := range w.full() {
 			for b := e.r.Off / modelBlock; b < e.r.end()/modelBlock; b++ {
+				if e.fua || r.m.conf.Durable {
+					w.hard[b] = max(w.hard[b], e.numbered[0])
+				}
 				if d.data[b] < e.numbered[0] {
 					w.fail("reign %d: write %d of the client is acknowledged, block %d of %d has %#x and none of %x", r.no, e.number, b, d.id, d.data[b], e.numbered)
 				}

@@ -17,13 +17,13 @@ import (
 // TestMachine runs testdata/machine/*.txt, which read as the protocol's
 // specification. The machine is member 0. A script's commands are
 //
-//	volume [members=N] [in-sync=(..)] [durable] [suspend] [lease=D] [loss=D] [size=N]
+//	volume [members=N] [in-sync=(..)] [wanted=(..)] [durable] [suspend] [lease=D] [loss=D] [size=N]
 //	                                  a machine that serves; who is in sync is connected,
 //	                                  who is not lacks nothing yet
 //	new ...                           the same machine before its first configuration
 //	promote epoch=N in-sync=(..) [own=lossy|stale] [written=(..)] [intents=(..)]
 //	        [before=(..)] [out-of-sync=(ID:OFF+LEN,..)] [forgetful]
-//	committed epoch=N [primary=ID] in-sync=(..)
+//	committed epoch=N [primary=ID] in-sync=(..) [gone=(..)]
 //	up ID [lossy|stale] [unknown]     unknown: another disk than the one on record
 //	      [written=(OFF+LEN,..)] [intents=(..)]
 //	down ID
@@ -98,7 +98,11 @@ func (s *script) event(t *testing.T, d *datadriven.TestData) Event {
 	case "promote":
 		return Event{Kind: EvCommitted, Conf: configurationArg(t, d), Own: s.promotion(t, d)}
 	case "committed":
-		return Event{Kind: EvCommitted, Conf: configurationArg(t, d)}
+		ev := Event{Kind: EvCommitted, Conf: configurationArg(t, d)}
+		if d.HasArg("gone") {
+			ev.Gone = setArg(t, d, "gone")
+		}
+		return ev
 	case "tick":
 		ev := Event{Kind: EvTick}
 		d.MaybeScanArgs(t, "budget", &ev.Budget)
@@ -148,6 +152,9 @@ func (s *script) create(t *testing.T, d *datadriven.TestData) {
 	conf := MachineConfig{Durable: d.HasArg("durable"), Suspend: d.HasArg("suspend"), Size: 1 << 20, Block: 4 << 10, Region: 64 << 10}
 	for id := range members {
 		conf.Members = conf.Members.With(ReplicaID(id))
+	}
+	if d.HasArg("wanted") {
+		conf.Wanted = setArg(t, d, "wanted")
 	}
 	d.MaybeScanArgs(t, "size", &conf.Size)
 	d.MaybeScanArgs(t, "lease", &conf.Lease)

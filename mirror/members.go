@@ -99,6 +99,9 @@ func (r *member) miss(op *Op) {
 
 // up takes a member in that has connected.
 func (m *Machine) up(id ReplicaID, s *ReplicaState) {
+	if m.gone.Has(id) {
+		return
+	}
 	r := &m.members[id]
 	if r.standing != absent && r.standing != lost {
 		m.down(id)

@@ -41,8 +41,8 @@ type Op struct {
 	internal chan struct{} // closed instead of Config.Complete: the volume's own op
 
 	core   opState
-	frames []frame // what replicas are sent
-	header [wire.HeaderSize]byte
+	frames []frame                             // what replicas are sent
+	header [originFrame + wire.HeaderSize]byte // of the first one, with its origin before it if it has one
 }
 
 // Reset makes a completed op ready for another request; Tag stays.

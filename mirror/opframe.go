@@ -15,11 +15,6 @@ func (o *Op) cut() {
 		return
 	}
 	o.frames = o.frames[:0]
-	if o.Origin != nil {
-		from := wire.Origin{Session: o.Origin.Session, Number: o.Origin.Number, Lowest: o.Origin.Lowest}
-		b := from.Append(nil)
-		o.addFrame(wire.Header{Kind: wire.KindOrigin, Payload: uint32(len(b)), CRC: wire.Checksum(b)}, b)
-	}
 	for rest := o.payload(); ; {
 		part := rest[:min(len(rest), wire.MaxPayload)]
 		rest = rest[len(part):]
@@ -47,14 +42,33 @@ func (o *Op) cut() {
 	}
 }
 
+// originFrame is the length of a frame that carries an origin. It goes before the
+// op's first one, in one piece with its header.
+const originFrame = wire.HeaderSize + wire.OriginSize
+
 // addFrame appends a frame; the first one's header needs no memory of its own.
 func (o *Op) addFrame(h wire.Header, payload []byte) {
-	b := o.header[:]
-	if len(o.frames) > 0 {
-		b = make([]byte, wire.HeaderSize)
+	switch {
+	case len(o.frames) > 0:
+		b := make([]byte, wire.HeaderSize)
+		h.Encode(b)
+		o.frames = append(o.frames, frame{header: b, payload: payload})
+	case o.Origin == nil:
+		b := o.header[:wire.HeaderSize]
+		h.Encode(b)
+		o.frames = append(o.frames, frame{header: b, payload: payload})
+	default:
+		h.Encode(o.header[originFrame:])
+		o.encodeOrigin(o.header[:originFrame])
+		o.frames = append(o.frames, frame{header: o.header[:], payload: payload})
 	}
+}
+
+func (o *Op) encodeOrigin(b []byte) {
+	from := wire.Origin{Session: o.Origin.Session, Number: o.Origin.Number, Lowest: o.Origin.Lowest, Known: o.Origin.opens()}
+	payload := from.Append(b[wire.HeaderSize:wire.HeaderSize])
+	h := wire.Header{Kind: wire.KindOrigin, Payload: uint32(len(payload)), CRC: wire.Checksum(payload)}
 	h.Encode(b)
-	o.frames = append(o.frames, frame{header: b, payload: payload})
 }
 
 // encode completes the frames with what is only known under the lock. It does so
@@ -67,6 +81,9 @@ func (o *Op) encode(epoch, watermark uint64) []frame {
 	o.core.encoded = true
 	for _, f := range o.frames {
 		wire.Stamp(f.header, epoch, o.core.seq, watermark, o.core.durable)
+		if len(f.header) > wire.HeaderSize {
+			wire.Stamp(f.header[originFrame:], epoch, o.core.seq, watermark, o.core.durable)
+		}
 	}
 	return o.frames
 }

@@ -111,7 +111,7 @@ func (p *Peer) welcomed(payload []byte) error {
 		return err
 	}
 	if w.Size != uint64(p.conf.Size) {
-		return fmt.Errorf("its store has %d bytes, the volume has %d; start both with the same --size", w.Size, p.conf.Size)
+		return fmt.Errorf("its store has %d bytes, the volume has %d; start both with the same --size (a node of a cluster makes its copy grow by itself)", w.Size, p.conf.Size)
 	}
 	p.state = ReplicaState{Complete: w.Complete, Lossy: w.Lossy, Known: w.Known}
 	if !w.Remembers {
@@ -214,7 +214,7 @@ const maxOrigins = wire.MaxPayload / wire.OriginSize
 func (p *Peer) origins(o *Origins) (frames []frame) {
 	var all []byte
 	for from := range o.All {
-		w := wire.Origin{Session: from.Session, Number: from.Number, Lowest: from.Lowest}
+		w := wire.Origin{Session: from.Session, Number: from.Number, Lowest: from.Lowest, Known: from.Known}
 		all = w.Append(all)
 	}
 	for {

@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -10,11 +11,15 @@ import (
 // propose asks for a configuration until it is known what is in force.
 func (v *Volume) propose(c Configuration) {
 	for pause := minPause; ; pause = min(2*pause, maxPause) {
-		in, err := v.roster.Propose(v.ctx, c)
+		in, err := v.roster.propose(v.ctx, c)
 		if err == nil {
 			v.conf.Log.Info("configuration", "epoch", in.Epoch, "in_sync", in.InSync.String())
-			v.turn(Event{Kind: EvCommitted, Now: now(), Conf: in})
+			v.turn(Event{Kind: EvCommitted, Now: now(), Conf: in, Gone: v.gone()})
 			v.checkpointNow()
+			return
+		}
+		if errors.Is(err, ErrRefused) {
+			v.tell(Event{Kind: EvStop, Err: err})
 			return
 		}
 		v.conf.Log.Error("can't record the configuration; writes that depend on it wait", "err", err)

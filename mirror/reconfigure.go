@@ -5,15 +5,18 @@ import "lockstep/mirror/internal/sabotage"
 // Changes of the configuration, and the promotion that begins with the first.
 
 // committed takes in the configuration that is in force. What it already knows
-// changes nothing: a proposal ends only by a higher epoch, its own or another's.
+// changes nothing: a proposal ends only by a higher epoch, its own or another's. In an
+// epoch that it missed another member may have been the primary, so a reign goes on only
+// from one epoch to the next.
 func (m *Machine) committed(ev Event) {
 	switch {
-	case ev.Conf.Epoch > m.current.Epoch && ev.Conf.Primary != m.conf.Self:
-		m.stop(ErrDeposed)
-	case m.current.Epoch == 0:
+	case m.current.Epoch == 0 && ev.Conf.Primary == m.conf.Self:
 		m.promote(ev)
+	case ev.Conf.Epoch > m.current.Epoch && (ev.Conf.Primary != m.conf.Self || ev.Conf.Epoch > m.current.Epoch+1):
+		m.stop(ErrDeposed)
 	case ev.Conf.Epoch > m.current.Epoch:
 		m.proposal = nil
+		m.gone |= ev.Gone
 		m.change(ev.Conf)
 	}
 }
@@ -168,7 +171,8 @@ func (m *Machine) serve() {
 // refresh recomputes what writes wait for.
 func (m *Machine) refresh() {
 	m.required = m.current.InSync
-	m.open = m.serving && (!m.conf.Suspend || m.current.InSync == m.conf.Members)
+	m.wanted = (m.wanted | m.current.InSync) &^ m.gone
+	m.open = m.serving && (!m.conf.Suspend || m.wanted&^m.current.InSync == 0)
 	for _, id := range m.others {
 		switch m.members[id].standing {
 		case joining:
@@ -226,15 +230,20 @@ func (m *Machine) givenUp(r *member) bool {
 func (m *Machine) change(conf Configuration) {
 	before := m.current
 	m.current = conf
-	var gone Set
+	var left Set
 	for _, id := range m.others {
 		r := &m.members[id]
 		switch in, was := conf.InSync.Has(id), before.InSync.Has(id); {
+		case m.gone.Has(id) && !was:
+			if r.standing != absent {
+				m.leave(id)
+				left = left.With(id)
+			}
 		case in && !was:
 			m.joined(r)
 		case was && !in:
 			m.removed(id)
-			gone = gone.With(id)
+			left = left.With(id)
 		case !in && r.standing == lost: // a proposal with it failed
 			m.leave(id)
 		}
@@ -246,7 +255,7 @@ func (m *Machine) change(conf Configuration) {
 		}
 	}
 	for _, id := range m.others { // now that all know the epoch of the writes that were held
-		if gone.Has(id) {
+		if left.Has(id) {
 			m.abort(id)
 		}
 	}
@@ -276,7 +285,7 @@ func (m *Machine) removed(id ReplicaID) {
 		r.standing, r.finish = absent, unfinished
 		m.dropped = m.dropped.With(id)
 	}
-	if r.connected {
+	if r.connected && !m.gone.Has(id) {
 		r.standing = learner
 		r.applied, r.durable = m.window.last(), m.window.last()
 	}

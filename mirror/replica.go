@@ -20,6 +20,17 @@ type ReplicaConfig struct {
 	// Overwrite lets a primary with a new store take a copy that holds something, and
 	// any primary one that was the primary itself.
 	Overwrite bool
+	// Group says that a configuration service decides who is primary: who led before does
+	// not matter then.
+	Group bool
+	// Agreed says that this copy's node was the primary and gave that up in good order.
+	Agreed bool
+	// Origins is what is remembered of retried ops, if this process led the volume until
+	// now.
+	Origins Origins
+	// SyncTimeout is how long the disk may take to sync before this replica counts as
+	// lost; default 30 s.
+	SyncTimeout time.Duration
 	// Log gets one line for each primary that comes or goes. Default: none.
 	Log *slog.Logger
 }
@@ -55,8 +66,15 @@ func NewReplica(conf ReplicaConfig) *Replica {
 		conf.Log = slog.New(slog.DiscardHandler)
 	}
 	f := NewFollower(IdentityOf(conf.Store.Meta()), conf.Store.Size(), conf.Store.New() || conf.Overwrite, now())
-	if inSync, was := led(conf.Store); was && !conf.Overwrite {
+	if inSync, was := led(conf.Store); was && !conf.Overwrite && !conf.Group {
 		f.Led(inSync)
+	}
+	if conf.Agreed {
+		f.Agreed()
+	}
+	f.origins = conf.Origins
+	if conf.SyncTimeout == 0 {
+		conf.SyncTimeout = defaultSyncTimeout
 	}
 	return &Replica{conf: conf, greeting: make(chan struct{}, maxGreeting), follower: f}
 }

@@ -173,15 +173,16 @@ func (s *session) syncs() {
 	}
 }
 
-// syncTimeout is how long a disk may take to sync before the replica counts as lost:
-// heartbeats, which another goroutine answers, would hide it.
-const syncTimeout = 30 * time.Second
+// defaultSyncTimeout is ReplicaConfig.SyncTimeout's: heartbeats, which another goroutine
+// answers, would hide a disk that hangs.
+const defaultSyncTimeout = 30 * time.Second
 
 // inTime ends the connection if a sync hangs. A new one is not served before the
 // sync is over.
 func (s *session) inTime(sync func() error) error {
-	t := time.AfterFunc(syncTimeout, func() {
-		s.report(fmt.Errorf("its disk did not sync within %v", syncTimeout))
+	timeout := s.replica.conf.SyncTimeout
+	t := time.AfterFunc(timeout, func() {
+		s.report(fmt.Errorf("its disk did not sync within %v", timeout))
 		s.conn.Close()
 	})
 	defer t.Stop()

@@ -16,11 +16,13 @@ type Status struct {
 	Contract  string          `json:"ack"`              // written or durable
 	InFlight  int             `json:"in_flight"`        // writes above the watermark
 	Watermark uint64          `json:"watermark"`
+	Suspended float64         `json:"suspended_s"` // in total, while writes could not complete; a promotion counts
 	Replicas  []ReplicaStatus `json:"replicas"`
 }
 
 // ReplicaStatus is how one replica of a volume stands.
 type ReplicaStatus struct {
+	Member   int     `json:"member"` // its number
 	Addr     string  `json:"addr"`
 	Standing string  `json:"standing"` // as in MemberStatus
 	InSync   bool    `json:"in_sync"`  // the configuration says so
@@ -66,7 +68,7 @@ func (v *Volume) Status() Status {
 	s := Status{
 		Volume: v.conf.Volume, Size: v.conf.Store.Size(), Epoch: m.Configuration().Epoch,
 		Serving: m.Serving(), Ready: m.Ready(), Policy: "suspend", Contract: "written",
-		InFlight: m.InFlight(), Watermark: m.Watermark(), Replicas: []ReplicaStatus{},
+		InFlight: m.InFlight(), Watermark: m.Watermark(), Suspended: v.waited.Seconds(), Replicas: []ReplicaStatus{},
 	}
 	if err := m.Failed(); err != nil {
 		s.Failed = err.Error()
@@ -77,7 +79,7 @@ func (v *Volume) Status() Status {
 	if v.conf.Durable {
 		s.Contract = "durable"
 	}
-	for _, l := range v.links[1:] {
+	for _, l := range v.others {
 		s.Replicas = append(s.Replicas, l.status())
 	}
 	return s
@@ -87,7 +89,7 @@ func (v *Volume) Status() Status {
 func (l *link) status() ReplicaStatus {
 	m := l.v.machine.Member(l.id)
 	s := ReplicaStatus{
-		Addr: l.addr, Standing: m.Standing, InSync: l.v.machine.Configuration().InSync.Has(l.id),
+		Member: int(l.id), Addr: l.addr, Standing: m.Standing, InSync: l.v.machine.Configuration().InSync.Has(l.id),
 		Left: m.Missed + m.Maybe, Missed: m.Missed, Maybe: m.Maybe,
 		Copied: l.copied.Load(), Compared: l.compared.Load(),
 		RTT: float64(l.rtt.Load()) / float64(time.Microsecond),

@@ -31,6 +31,7 @@ func (l *link) copy(c *Copy) {
 func (l *link) queueCopy(p *Peer, c *Copy, buf *[maxCopy]byte, data []byte, err error) {
 	b := l.v.batches.Get().(*batch)
 	l.v.mu.Lock()
+	b.now = l.v.leaseTime()
 	if err == nil && p != nil && l.peer == p && !c.Over() {
 		l.buffers[c] = buf[:]
 		l.out.put(p.copyFrames(c, data, l.v.machine)...)

@@ -16,7 +16,7 @@ const maxDifferences = 64 << 10
 func (v *Volume) Verify(ctx context.Context, repair bool, progress func(VerifyProgress)) (VerifyResult, error) {
 	began := time.Now()
 	r := VerifyResult{Differs: []Difference{}}
-	for _, l := range v.links[1:] {
+	for _, l := range v.others {
 		if err := l.verify(ctx, &r, repair, progress); err != nil {
 			return r, l.fail("verify", err, "it can be verified when it is in sync; see lockstep status")
 		}

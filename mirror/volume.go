@@ -48,10 +48,24 @@ type Config struct {
 	// Wrap, if set, replaces a replica's connection as soon as it is made, e.g. by
 	// one that polls busily. What it returns must have a SyscallConn.
 	Wrap func(net.Conn) (net.Conn, error)
+	// Reign, if set, makes this copy the primary by the word of a configuration
+	// service that others ask too; Replicas, AcceptDataLoss and Forget do not count then.
+	Reign *Reign
+	// DiskTimeout, if set, ends the volume (ErrStalled) when its disk takes longer over
+	// something and another copy in sync can go on. It needs a Reign.
+	DiskTimeout time.Duration
+	// Timing, if set, is told where the time of a write went, now and then. It must not
+	// wait, nor call the volume.
+	Timing func(Timing)
+	// Preface, if set, is sent before all else on each connection to a replica.
+	Preface []byte
 	// Timeout is how long sent bytes may stay unacknowledged, a heartbeat or a
 	// connection attempt unanswered, before the connection is given up and made
 	// anew. Default 3 s; it must be well above the round trip.
 	Timeout time.Duration
+	// Beat is the time between heartbeats, default Timeout/3; a replica that said nothing
+	// for Silence is lost, default 2 Timeouts.
+	Beat, Silence time.Duration
 	// Congestion names the TCP congestion control of replication connections;
 	// empty leaves the system's.
 	Congestion string
@@ -81,9 +95,11 @@ const tickInterval = 50 * time.Millisecond
 // the driver of a [Machine]: the Machine decides, the Volume does.
 type Volume struct {
 	conf          Config
-	roster        *roster
+	roster        roster
+	group         *groupRoster // roster, if a group keeps it
 	session       wire.ID
-	links         []*link // by member; nil for this one
+	links         []*link // by member; nil for this one and for numbers that nobody has
+	others        []*link // those that are not nil
 	sync          *syncer
 	slow          chan struct{} // a token for each slow op that runs
 	ctx           context.Context
@@ -105,6 +121,8 @@ type Volume struct {
 	cause   error         // why ended is closed
 	told    bool          // that writes are refused
 	changed chan struct{} // closed and replaced whenever a replica comes or goes
+	sample  sample
+	waited  time.Duration // in total, while writes could not complete
 	degrade time.Duration // since when not every member is in sync; 0 if all are
 }
 
@@ -114,16 +132,22 @@ type Volume struct {
 func Open(conf Config) (*Volume, error) {
 	conf.defaults()
 	switch {
-	case len(conf.Replicas) >= MaxReplicas:
-		return nil, fmt.Errorf("open volume: %d replicas, at most %d are possible", len(conf.Replicas), MaxReplicas-1)
+	case len(conf.addrs()) > MaxReplicas:
+		return nil, fmt.Errorf("open volume: %d replicas, at most %d are possible", len(conf.addrs())-1, MaxReplicas-1)
 	case len(conf.Volume) > wire.MaxName:
 		return nil, fmt.Errorf("open volume: a name of %d bytes, at most %d are allowed", len(conf.Volume), wire.MaxName)
 	}
-	roster, err := openRoster(&conf)
-	if err != nil {
+	var members roster
+	var err error
+	var group *groupRoster
+	if conf.Reign != nil {
+		group = newGroupRoster(&conf)
+		members = group
+	} else if members, err = openRoster(&conf); err != nil {
 		return nil, fmt.Errorf("open volume %q: %w", conf.Volume, err)
 	}
-	v := newVolume(conf, roster)
+	v := newVolume(conf, members)
+	v.group = group
 	if err := v.promote(); err != nil {
 		v.stop()
 		return nil, fmt.Errorf("open volume %q: %w", conf.Volume, err)
@@ -131,7 +155,10 @@ func Open(conf Config) (*Volume, error) {
 	v.running.Go(func() { v.sync.run(v.ctx) })
 	v.running.Go(v.ticks)
 	v.running.Go(v.checkpoints)
-	for _, l := range v.links[1:] {
+	if conf.Reign != nil {
+		v.running.Go(v.renewals)
+	}
+	for _, l := range v.others {
 		v.running.Go(func() { l.run(v.ctx) })
 	}
 	return v, nil
@@ -140,6 +167,12 @@ func Open(conf Config) (*Volume, error) {
 func (c *Config) defaults() {
 	if c.Timeout == 0 {
 		c.Timeout = DefaultTimeout
+	}
+	if c.Beat == 0 {
+		c.Beat = c.Timeout / 3
+	}
+	if c.Silence == 0 {
+		c.Silence = 2 * c.Timeout
 	}
 	if c.Checkpoint == 0 {
 		c.Checkpoint = DefaultCheckpoint
@@ -152,10 +185,10 @@ func (c *Config) defaults() {
 	}
 }
 
-func newVolume(conf Config, roster *roster) *Volume {
+func newVolume(conf Config, members roster) *Volume {
 	v := &Volume{
 		conf:    conf,
-		roster:  roster,
+		roster:  members,
 		slow:    make(chan struct{}, maxSlow),
 		pace:    newPacer(conf.Resync),
 		ended:   make(chan struct{}),
@@ -167,7 +200,10 @@ func newVolume(conf Config, roster *roster) *Volume {
 	v.batches.New = func() any { return new(batch) }
 	v.sync = newSyncer(conf.Store.Sync, v.synced)
 	v.machine = NewMachine(MachineConfig{
-		Members:     roster.all(),
+		Self:        conf.self(),
+		Members:     members.all(),
+		Wanted:      conf.wanted(),
+		Lease:       conf.lease(),
 		Durable:     conf.Durable,
 		Suspend:     !conf.Continue,
 		LossTimeout: conf.LossTimeout,
@@ -175,31 +211,26 @@ func newVolume(conf Config, roster *roster) *Volume {
 		Block:       blockSize,
 		Region:      conf.Store.Meta().Region,
 	})
-	v.links = make([]*link, 1+len(conf.Replicas))
-	for i, addr := range conf.Replicas {
-		v.links[i+1] = newLink(v, ReplicaID(i+1), addr)
+	addrs := conf.addrs()
+	v.links = make([]*link, len(addrs))
+	for i, addr := range addrs {
+		if id := ReplicaID(i); id != conf.self() && addr != "" {
+			v.links[id] = newLink(v, id, addr)
+			v.others = append(v.others, v.links[id])
+		}
 	}
 	return v
 }
 
 // promote begins a new epoch with this copy as the truth.
 func (v *Volume) promote() error {
-	own, err := v.roster.promotion(v.conf.AcceptDataLoss)
-	if err != nil {
-		return err
-	}
-	next := own.Before
-	next.Epoch++
-	conf, err := v.roster.Propose(v.ctx, next)
+	own, conf, err := v.roster.promotion(v.ctx)
 	if err != nil {
 		return err
 	}
 	v.conf.Log.Info("configuration", "epoch", conf.Epoch, "in_sync", conf.InSync.String())
 	if own.State.Lossy {
 		v.conf.Log.Warn("this copy lost its machine's power and may lack acknowledged writes: it waits for every store that was in sync; if one of them is gone for good, accept the loss (--accept-data-loss)")
-	}
-	if v.roster.followed {
-		v.conf.Log.Warn("this copy was a replica until now: if its volume was run with --on-replica-loss continue and left it behind, it lacks what was written since")
 	}
 	v.tell(Event{Kind: EvCommitted, Conf: conf, Own: own})
 	return nil
@@ -235,6 +266,7 @@ func (v *Volume) ticks() {
 			tick.Reset(tickInterval / time.Duration(slices))
 		}
 		v.tell(Event{Kind: EvTick, Now: now(), Budget: budget / int64(slices)})
+		v.watchDisk()
 	}
 }
 
@@ -255,13 +287,16 @@ func (v *Volume) budget() int64 {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	t := now()
+	if !v.readyLocked() {
+		v.waited += tickInterval
+	}
 	if v.machine.Configuration().InSync == v.machine.conf.Members {
 		v.degrade = 0
 	} else if v.degrade == 0 {
 		v.degrade = t
 	}
 	left, since := int64(0), v.degrade
-	for _, l := range v.links[1:] {
+	for _, l := range v.others {
 		if s := v.machine.Member(l.id); s.Resyncing {
 			left = max(left, s.Missed+s.Maybe)
 		}
@@ -288,10 +323,9 @@ func (v *Volume) Cause() error {
 	return v.cause
 }
 
-// readyLocked says whether the volume takes writes; for the first time that asks for
-// every replica, lest a wrong address makes a mirror of one.
+// readyLocked says whether the volume takes writes.
 func (v *Volume) readyLocked() bool {
-	return v.machine.Ready() && (!v.roster.first || v.machine.Configuration().InSync == v.machine.conf.Members)
+	return v.machine.Ready() && (!v.roster.wantsAll() || v.machine.Configuration().InSync == v.machine.conf.Members)
 }
 
 // Wait returns when the volume takes writes, or with the reason why not when ctx
@@ -309,7 +343,7 @@ func (v *Volume) Wait(ctx context.Context) error {
 		case <-v.ended:
 			return v.fail("promote", v.Cause(), "")
 		case <-ctx.Done():
-			for _, l := range v.links[1:] {
+			for _, l := range v.others {
 				if err := l.lastError(); err != nil {
 					return err
 				}
@@ -337,7 +371,7 @@ func (v *Volume) Submit(ops []*Op) {
 	began := time.Since(started)
 	for _, op := range ops {
 		op.began = began
-		if len(v.links) > 1 {
+		if len(v.others) > 0 {
 			op.cut()
 		}
 	}
@@ -355,6 +389,9 @@ func (v *Volume) Submit(ops []*Op) {
 	for _, op := range ops {
 		v.step(b, Event{Kind: EvSubmit, Op: op})
 	}
+	if v.conf.Timing != nil && len(b.done) == 0 { // else ops may be the client's again
+		v.sample.choose(ops[0], began)
+	}
 	v.mu.Unlock()
 	v.finish(b)
 	v.running.Done()
@@ -371,6 +408,7 @@ func (v *Volume) Close() {
 	v.running.Wait()
 	b := v.batches.Get().(*batch)
 	v.mu.Lock()
+	v.sample.op = nil
 	v.machine.Abandon(func(op *Op) {
 		op.Err = ErrClosed
 		b.done = append(b.done, op)

@@ -28,3 +28,10 @@ package nbd
 type Backend interface {
 	Submit(batch []*Request)
 }
+
+// Attachment is the Backend of one connection. Close is called once, after the last
+// of its requests was completed.
+type Attachment interface {
+	Backend
+	Close()
+}

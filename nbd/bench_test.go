@@ -25,11 +25,11 @@ func BenchmarkParseHeader(b *testing.B) {
 }
 
 func BenchmarkValidate(b *testing.B) {
-	e := &export{Export: disk(1 << 30)}
+	e := disk(1 << 30)
 	if err := e.setDefaults(); err != nil {
 		b.Fatal(err)
 	}
-	s := session{export: e}
+	s := session{export: &e}
 	r := &Request{Cmd: CmdWrite, Offset: 4096, Length: 4096}
 	b.ReportAllocs()
 	for b.Loop() {

@@ -1,7 +1,6 @@
 package nbd
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net"
@@ -9,8 +8,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // conn is one client's connection in the transmission phase.
@@ -32,7 +29,11 @@ type conn struct {
 
 	stopped  atomic.Bool   // the reader must end
 	draining atomic.Bool   // the reader has ended
+	gone     atomic.Bool   // nobody can get an answer any more
 	ended    chan struct{} // closed when nothing is in flight any more
+
+	own   Attachment // the backend, if it is this connection's only
+	place place      // guarded by srv.mu
 }
 
 func (s *Server) newConn(nc net.Conn) (*conn, error) {
@@ -63,8 +64,13 @@ func (c *conn) transmit() error {
 	writer.Go(func() { c.write(quit) })
 
 	err := c.receive()
+	if !errors.Is(err, errDisconnect) && !errors.Is(err, errStopped) {
+		c.gone.Store(true)
+	}
 	c.draining.Store(true)
 	c.limitDrain()
+	late := time.AfterFunc(c.srv.limits.Drain, func() { c.gone.Store(true) })
+	defer late.Stop()
 	c.flow.wait(func() bool { return c.flow.requests.Load() == 0 })
 	close(quit)
 	writer.Wait()
@@ -95,63 +101,4 @@ func (c *conn) stopReading() {
 func (c *conn) enqueue1(r *Request) {
 	c.one[0] = r
 	c.enqueue(c.one[:])
-}
-
-// attachPoll is how often a connection that waits to be attached looks whether
-// its client is still there.
-const attachPoll = 50 * time.Millisecond
-
-// attach lets c into transmission once every connection of the export whose
-// client has gone is drained: the client may send again what it had no reply
-// for, and the old copy must not land after the new one.
-func (c *conn) attach(ctx context.Context) error {
-	tick := time.NewTicker(attachPoll)
-	defer tick.Stop()
-	for {
-		old := c.export.dying()
-		if old == nil {
-			break
-		}
-		select {
-		case <-old.ended:
-		case <-ctx.Done():
-			return errStopped
-		case <-tick.C:
-			if peerGone(c.raw) {
-				return io.EOF
-			}
-		}
-	}
-	c.export.mu.Lock()
-	c.export.conns[c] = struct{}{}
-	c.export.mu.Unlock()
-	return nil
-}
-
-func (c *conn) detach() {
-	c.export.mu.Lock()
-	delete(c.export.conns, c)
-	c.export.mu.Unlock()
-	close(c.ended)
-}
-
-// dying returns a connection whose client has gone but which is not drained yet,
-// or nil.
-func (e *export) dying() *conn {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for c := range e.conns {
-		if c.draining.Load() || peerGone(c.raw) {
-			return c
-		}
-	}
-	return nil
-}
-
-// hangup closes the socket at once; what is in flight is dropped when the
-// backend completes it.
-func (c *conn) hangup() {
-	c.stopReading()
-	c.raw.Control(func(fd uintptr) { unix.Shutdown(int(fd), unix.SHUT_RDWR) }) //nolint:errcheck // closed already is fine
-	c.nc.SetWriteDeadline(time.Unix(1, 0))                                     //nolint:errcheck // likewise
 }

@@ -4,7 +4,9 @@
 // # Server
 //
 // A [Server] offers [Export]s, each with a [Backend], on any number of listeners
-// ([Listen], [Activated]) and single connections ([Stdio]). It speaks the fixed
+// ([Listen], [Activated]) and single connections ([Stdio]). Exports are fixed, or come
+// and go with a [Catalog], and a connection may have a backend of its own
+// ([Attachment]). The server speaks the fixed
 // newstyle handshake with EXPORT_NAME, ABORT, LIST, INFO, GO, STRUCTURED_REPLY,
 // LIST_META_CONTEXT and SET_META_CONTEXT (base:allocation), and the commands READ,
 // WRITE, FLUSH, DISC, TRIM, CACHE, WRITE_ZEROES and BLOCK_STATUS. It has neither
@@ -53,9 +55,10 @@
 // A client whose connection broke may send again what it had no reply for, on a new
 // connection, and then write newer data. The old copy must not land after that.
 // So a connection is draining, not gone, until the backend has completed all that
-// it had in flight, and a new connection to the export gets its answer to GO or
-// EXPORT_NAME only when no connection of that export is draining or has been
-// closed by its client. A limit remains: a TCP client that vanished without
+// it had in flight, and a new connection gets its answer to GO or EXPORT_NAME only
+// when no connection of its group (Export.Group: the export, or one client of it) is
+// draining or has been closed by its client. A backend that would keep a request for
+// long can see that nobody waits for it ([Request.Abandoned]). A limit remains: a TCP client that vanished without
 // closing (its machine lost the network) looks alive until keepalive gives up on
 // it, and what it sent may still be executed.
 //
@@ -69,6 +72,10 @@
 //	  read-only                       EPERM
 //	  FAST_ZERO without it            ENOTSUP
 //	length 0                          success without asking the backend (BLOCK_STATUS: EINVAL)
+//	no such export                    ERR_UNKNOWN
+//	found or attached with an error   ERR_POLICY with its text; the client may ask again
+//	EXPORT_NAME of such a one         the connection is closed: it has no error reply
+//	export dropped                    the connection is closed, as if its client had gone
 //	failed by the backend             error reply; the errno in the chain, or EIO
 //	option unknown / malformed / big  ERR_UNSUP / ERR_INVALID / ERR_TOO_BIG
 //	wrong magic, unknown client flags,

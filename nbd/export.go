@@ -1,8 +1,8 @@
 package nbd
 
 import (
+	"context"
 	"fmt"
-	"sync"
 )
 
 // Defaults of an export's block sizes, in bytes.
@@ -32,7 +32,17 @@ type Export struct {
 	// MaxBlock (at most 64 MiB) is advice: up to MaxPayload is executed.
 	MinBlock, PreferredBlock, MaxBlock uint32
 
+	// Group names the clients of which a new one must wait until those that have
+	// gone are drained, because it may be one of them; empty is Name. It is longer
+	// than Name where clients can be told apart.
+	Group string
+
+	// Backend executes the requests of all connections. If Attach is set, each has
+	// its own instead: Attach is called when a client enters the export, and may
+	// wait until ctx ends, after Limits.Handshake or when the client has gone. Its
+	// error is told to the client, who may try again.
 	Backend Backend
+	Attach  func(ctx context.Context) (Attachment, error)
 }
 
 // setDefaults fills in what is unset and reports what is impossible.
@@ -43,12 +53,15 @@ func (e *Export) setDefaults() error {
 	if e.PreferredBlock == 0 {
 		e.PreferredBlock = max(DefaultPreferredBlock, e.MinBlock)
 	}
+	if e.Group == "" {
+		e.Group = e.Name
+	}
 	if e.MaxBlock == 0 {
 		e.MaxBlock = DefaultMaxBlock
 	}
 	switch {
-	case e.Backend == nil:
-		return e.invalid("it has no backend", "set Export.Backend")
+	case e.Backend == nil && e.Attach == nil:
+		return e.invalid("it has no backend", "set Export.Backend or Export.Attach")
 	case len(e.Name) > maxString || len(e.Description) > maxString:
 		return e.invalid("its name or description is too long", "keep both within 4096 bytes")
 	case e.MinBlock&(e.MinBlock-1) != 0 || e.MinBlock > 64<<10:
@@ -81,11 +94,4 @@ func (e *Export) flags(structured bool) TransmissionFlags {
 		f |= SendDF
 	}
 	return f
-}
-
-// export is an Export in service: it knows its connections.
-type export struct {
-	Export
-	mu    sync.Mutex
-	conns map[*conn]struct{} // in transmission, or draining after it
 }

@@ -33,15 +33,16 @@ func FuzzHandshake(f *testing.F) {
 	} {
 		f.Add([]byte("\x00\x00\x00\x03" + options))
 	}
-	exports := []*export{{Export: disk(1 << 20), conns: map[*conn]struct{}{}}}
-	if err := exports[0].setDefaults(); err != nil {
+	s, err := NewServer(Config{Exports: []Export{disk(1 << 20)}})
+	if err != nil {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, sent []byte) {
 		var answer bytes.Buffer
-		h := &handshake{rw: readWriter{bytes.NewReader(sent), &answer}, exports: exports, attach: func(*export) error { return nil }}
-		s, err := h.run()
-		if err == nil && s.export == nil {
+		h := &handshake{rw: readWriter{bytes.NewReader(sent), &answer}, list: s.list, find: s.find,
+			attach: func(e *Export) (Backend, error) { return e.Backend, nil }}
+		got, err := h.run()
+		if err == nil && got.export == nil {
 			t.Fatal("a session without an export")
 		}
 		if answer.Len() > 18+maxOptions*(1<<10) {
@@ -76,7 +77,7 @@ func FuzzRequests(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.session = session{export: s.exports[0], structured: len(sent)%2 == 0, baseAllocation: len(sent)%2 == 0}
+		c.session = session{export: &s.exports[0], backend: m, structured: len(sent)%2 == 0, baseAllocation: len(sent)%2 == 0}
 		go func() {
 			client.Write(sent) //nolint:errcheck // the server may hang up before the end
 			client.CloseWrite()
@@ -153,11 +154,11 @@ func FuzzNegotiation(f *testing.F) {
 	var b []byte
 	b = append(b, "NBDMAGICIHAVEOPT\x00\x03"...)
 	b = appendOptionReply(b, NBD_OPT_STRUCTURED_REPLY, 1<<31|1, nil)
-	e := &export{Export: disk(1 << 20)}
+	e := disk(1 << 20)
 	if err := e.setDefaults(); err != nil {
 		f.Fatal(err)
 	}
-	f.Add(appendOptionReply(appendInfos(b, 7, e, nil, false), 7, 1, nil))
+	f.Add(appendOptionReply(appendInfos(b, 7, &e, nil, false), 7, 1, nil))
 	f.Fuzz(func(t *testing.T, sent []byte) {
 		n := &negotiation{w: io.Discard, r: bufio.NewReader(bytes.NewReader(sent)), info: Info{MinBlock: 1, MaxBlock: 1}}
 		if err := n.run(); err == nil && (n.info.MaxBlock == 0 || n.info.MinBlock == 0) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 
 	"github.com/pojntfx/go-nbd/pkg/protocol"
 )
@@ -17,10 +18,11 @@ var errAborted = errors.New("the client aborted the handshake")
 //	                 --ABORT, a violation, too many--> closed
 type handshake struct {
 	rw       io.ReadWriter
-	exports  []*export
-	attach   func(*export) error // waits until the export may be entered
+	list     func() []Export
+	find     func(name string) (*Export, error)
+	attach   func(*Export) (Backend, error) // waits until the export may be entered
 	session  session
-	context  *export // the export that base:allocation was selected for
+	context  *Export // the export that base:allocation was selected for
 	noZeroes bool
 	fixed    bool // the client speaks fixed newstyle
 }
@@ -79,7 +81,7 @@ func (h *handshake) option(o option) (done bool, err error) {
 		h.reply(o.id, protocol.NEGOTIATION_TYPE_REPLY_ACK, nil) //nolint:errcheck // the client may be gone already
 		return false, errAborted
 	case protocol.NEGOTIATION_ID_OPTION_LIST:
-		return false, h.list(o)
+		return false, h.listing(o)
 	case protocol.NEGOTIATION_ID_OPTION_INFO, protocol.NEGOTIATION_ID_OPTION_GO:
 		return h.info(o)
 	case NBD_OPT_STRUCTURED_REPLY:
@@ -97,9 +99,9 @@ func (h *handshake) option(o option) (done bool, err error) {
 // exportName handles the option of old clients, which has no way to refuse: an
 // unknown name closes the connection.
 func (h *handshake) exportName(o option) error {
-	e := h.find(string(o.data))
-	if e == nil {
-		return fmt.Errorf("no export is called %.64q", o.data)
+	e, err := h.find(string(o.data))
+	if err != nil {
+		return err
 	}
 	if err := h.enter(e); err != nil {
 		return err
@@ -109,15 +111,15 @@ func (h *handshake) exportName(o option) error {
 	if !h.noZeroes {
 		b = append(b, make([]byte, 124)...)
 	}
-	_, err := h.rw.Write(b)
+	_, err = h.rw.Write(b)
 	return err
 }
 
-func (h *handshake) list(o option) error {
+func (h *handshake) listing(o option) error {
 	if len(o.data) != 0 {
 		return h.refuse(o.id, errMalformed)
 	}
-	for _, e := range h.exports {
+	for _, e := range h.list() {
 		b := binary.BigEndian.AppendUint32(nil, uint32(len(e.Name)))
 		b = append(b, e.Name...)
 		b = append(b, e.Description...)
@@ -134,13 +136,17 @@ func (h *handshake) info(o option) (done bool, err error) {
 	if err != nil {
 		return false, h.refuse(o.id, err)
 	}
-	e := h.find(name)
-	if e == nil {
-		return false, h.reply(o.id, protocol.NEGOTIATION_TYPE_REPLY_ERR_UNKNOWN, nil)
+	e, err := h.find(name)
+	if err != nil {
+		return false, h.refuseName(o.id, err)
 	}
 	enter := o.id == protocol.NEGOTIATION_ID_OPTION_GO
 	if enter {
-		if err := h.enter(e); err != nil {
+		err := h.enter(e)
+		if errors.Is(err, errUnattached) {
+			return false, h.reply(o.id, NBD_REP_ERR_POLICY, text(err))
+		}
+		if err != nil {
 			return false, err
 		}
 	}
@@ -152,7 +158,7 @@ func (h *handshake) info(o option) (done bool, err error) {
 
 // appendInfos appends the export's size and flags and its block sizes always,
 // the rest if asked for.
-func appendInfos(b []byte, id uint32, e *export, kinds []uint16, structured bool) []byte {
+func appendInfos(b []byte, id uint32, e *Export, kinds []uint16, structured bool) []byte {
 	add := func(kind uint16, data []byte) {
 		data = append(binary.BigEndian.AppendUint16(nil, kind), data...)
 		b = appendOptionReply(b, id, protocol.NEGOTIATION_TYPE_REPLY_INFO, data)
@@ -190,9 +196,9 @@ func (h *handshake) metaContext(o option) error {
 	if err != nil {
 		return h.refuse(o.id, err)
 	}
-	e := h.find(name)
-	if e == nil {
-		return h.reply(o.id, protocol.NEGOTIATION_TYPE_REPLY_ERR_UNKNOWN, nil)
+	e, err := h.find(name)
+	if err != nil {
+		return h.refuseName(o.id, err)
 	}
 	if wantsContext(queries, !set) {
 		var id uint32 // 0 when listing
@@ -208,20 +214,28 @@ func (h *handshake) metaContext(o option) error {
 }
 
 // enter fixes the session's export, waiting until it may be entered.
-func (h *handshake) enter(e *export) error {
-	h.session.export = e
-	h.session.baseAllocation = h.context == e
-	return h.attach(e)
+func (h *handshake) enter(e *Export) error {
+	b, err := h.attach(e)
+	if err != nil {
+		return err
+	}
+	h.session.export, h.session.backend = e, b
+	h.session.baseAllocation = h.context != nil && h.context.Group == e.Group
+	return nil
 }
 
-// find returns the named export, the first if no name is given, or nil.
-func (h *handshake) find(name string) *export {
-	for _, e := range h.exports {
-		if e.Name == name || name == "" {
-			return e
-		}
+// refuseName answers an option about an export that was not found.
+func (h *handshake) refuseName(id uint32, why error) error {
+	if errors.Is(why, fs.ErrNotExist) {
+		return h.reply(id, protocol.NEGOTIATION_TYPE_REPLY_ERR_UNKNOWN, nil)
 	}
-	return nil
+	return h.reply(id, NBD_REP_ERR_POLICY, text(why))
+}
+
+// text is what a client is told of an error.
+func text(err error) []byte {
+	t := err.Error()
+	return []byte(t[:min(len(t), maxErrorText)])
 }
 
 // refuse answers an option whose data makes no sense; the handshake goes on.

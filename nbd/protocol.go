@@ -18,6 +18,7 @@ const (
 	NBD_OPT_SET_META_CONTEXT  = uint32(10)
 
 	NBD_REP_META_CONTEXT = uint32(4)
+	NBD_REP_ERR_POLICY   = uint32(2 | 1<<31)
 	NBD_REP_ERR_INVALID  = uint32(3 | 1<<31)
 	NBD_REP_ERR_TOO_BIG  = uint32(9 | 1<<31)
 

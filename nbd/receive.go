@@ -64,7 +64,7 @@ func (c *conn) receive() error {
 func (c *conn) submit() {
 	if len(c.batch) > 0 {
 		c.cork()
-		c.export.Backend.Submit(c.batch)
+		c.backend.Submit(c.batch)
 		c.batch = c.batch[:0]
 	}
 	c.uncork()

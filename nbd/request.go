@@ -41,6 +41,24 @@ type Request struct {
 	cost   int64    // bytes that count against the connection's bound
 }
 
+// Abandoned says that the client has gone, or will not be sent an answer any
+// more. A backend that holds the request until it can be done may give it up then:
+// complete it with an error. It costs one atomic load; any goroutine may ask.
+func (r *Request) Abandoned() bool { return r.conn.gone.Load() }
+
+// Fresh leaves the memory of Data to whoever still uses it, for good, and gives a
+// CmdRead other memory: for a backend whose disk hangs and which completes the request
+// by other means.
+func (r *Request) Fresh() {
+	if r.buf == nil {
+		return
+	}
+	r.buf = nil
+	if r.Cmd == CmdRead {
+		r.allocData()
+	}
+}
+
 // Extent is a piece of a range that is in one state.
 type Extent struct {
 	Length uint64 // bytes

@@ -116,6 +116,7 @@ func (c *conn) sentLocked() {
 		return
 	}
 	s.failed = true
+	c.gone.Store(true)
 	c.stopReading() // before room is made: what the client sent last is better left alone
 	dropped := append(s.sending, s.queue...)
 	s.sending, s.queue = nil, nil

@@ -43,9 +43,12 @@ func orDefault[T int | int64 | time.Duration](v, def T) T {
 
 // Config configures a [Server].
 type Config struct {
-	// Exports are what is served; names are unique. The first is what clients
-	// get that name none.
+	// Exports are what is always served; names are unique. The first is what
+	// clients get that name none.
 	Exports []Export
+
+	// Catalog has what is served beside; nil is nothing.
+	Catalog Catalog
 
 	Limits Limits
 
@@ -55,7 +58,8 @@ type Config struct {
 
 // Server serves exports to NBD clients. Its methods may be called concurrently.
 type Server struct {
-	exports []*export
+	exports []Export
+	catalog Catalog
 	limits  Limits
 	log     *slog.Logger
 	memory  atomic.Int64 // buffer bytes in flight
@@ -72,13 +76,13 @@ type Server struct {
 // NewServer checks the configuration and returns a server that serves nothing
 // until Serve or ServeConn.
 func NewServer(cfg Config) (*Server, error) {
-	s := &Server{limits: cfg.Limits, log: cfg.Logger, conns: map[*conn]struct{}{}, idle: make(chan struct{})}
+	s := &Server{limits: cfg.Limits, catalog: cfg.Catalog, log: cfg.Logger, conns: map[*conn]struct{}{}, idle: make(chan struct{})}
 	s.limits.setDefaults()
 	if s.log == nil {
 		s.log = slog.Default()
 	}
-	if len(cfg.Exports) == 0 {
-		return nil, &Error{Op: "configure server", Err: errors.New("nothing to export"), Hint: "set Config.Exports"}
+	if len(cfg.Exports) == 0 && cfg.Catalog == nil {
+		return nil, &Error{Op: "configure server", Err: errors.New("nothing to export"), Hint: "set Config.Exports or Config.Catalog"}
 	}
 	names := map[string]bool{}
 	for _, e := range cfg.Exports {
@@ -89,7 +93,7 @@ func NewServer(cfg Config) (*Server, error) {
 			return nil, e.invalid("a second export of that name", "give each its own name")
 		}
 		names[e.Name] = true
-		s.exports = append(s.exports, &export{Export: e, conns: map[*conn]struct{}{}})
+		s.exports = append(s.exports, e)
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s, nil
@@ -162,16 +166,13 @@ func (s *Server) ServeConn(ctx context.Context, nc net.Conn) error {
 	defer s.leave(c)
 	ctx, cancel := s.bind(ctx)
 	defer cancel()
+	defer c.detach()
 	if err := s.handshake(ctx, c); err != nil {
-		if c.export != nil {
-			c.detach()
-		}
 		if errors.Is(err, errAborted) || errors.Is(err, errStopped) || err == io.EOF {
 			return nil
 		}
 		return &Error{Op: "handshake", Err: err}
 	}
-	defer c.detach()
 	s.log.Debug("nbd: client attached", "export", c.export.Name, "remote", nc.RemoteAddr(), "structured", c.structured)
 	defer s.log.Debug("nbd: client detached", "export", c.export.Name, "remote", nc.RemoteAddr())
 	defer context.AfterFunc(ctx, c.stop)()
@@ -185,15 +186,16 @@ func (s *Server) ServeConn(ctx context.Context, nc net.Conn) error {
 func (s *Server) handshake(ctx context.Context, c *conn) error {
 	c.nc.SetDeadline(time.Now().Add(s.limits.Handshake)) //nolint:errcheck // a closed socket fails at the first read
 	interrupt := context.AfterFunc(ctx, c.hangup)
-	h := &handshake{rw: c.nc, exports: s.exports}
-	h.attach = func(e *export) error {
-		c.session = h.session
-		if err := c.attach(ctx); err != nil {
-			return err
+	h := &handshake{rw: c.nc, list: s.list, find: s.find}
+	h.attach = func(e *Export) (Backend, error) {
+		b, err := c.attach(ctx, e)
+		if err == nil || errors.Is(err, errUnattached) {
+			c.nc.SetDeadline(time.Now().Add(s.limits.Handshake)) //nolint:errcheck // a closed socket fails at the next write
 		}
-		return c.nc.SetDeadline(time.Now().Add(s.limits.Handshake))
+		return b, err
 	}
-	_, err := h.run()
+	var err error
+	c.session, err = h.run()
 	if !interrupt() || ctx.Err() != nil {
 		return errStopped
 	}

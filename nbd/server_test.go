@@ -166,7 +166,7 @@ func TestReplacementWaits(t *testing.T) {
 				writes = append(writes, <-held...)
 			}
 			tc.end(old)
-			waitFor(t, "the server to see the end", func() bool { return s.exports[0].dying() != nil })
+			waitFor(t, "the server to see the end", func() bool { return s.dying("disk") != nil })
 
 			replacement := dialUnix(t, path)
 			io.WriteString(replacement, enterDefault) //nolint:errcheck // the read reports it

@@ -19,7 +19,8 @@ var commandFlags = map[Command]CommandFlags{
 
 // session is what a handshake agreed on.
 type session struct {
-	export         *export
+	export         *Export
+	backend        Backend
 	structured     bool // structured replies
 	baseAllocation bool // the base:allocation context is selected
 }

@@ -6,6 +6,8 @@
 #                    [--targets LIST] [--jobs LIST] [--json FILE]
 #
 # Targets: lockstep       serve and one replica over loopback TCP
+#          lockstep-cluster  three nodes over loopback TCP, one of them a witness; the
+#                         client is at the primary's node
 #          lockstep-poll  the same with --poll 100us at both ends
 #          nbdkit         nbdkit's file plugin, not mirrored: the floor
 #          quorum         qemu-storage-daemon over a local file and a qemu-nbd
@@ -23,7 +25,7 @@ source "$(dirname "$0")/lib.sh"
 source "$root/scripts/daemons.sh"
 
 rounds=3 duration_s=5 size_mib=256 json='' parent=${TMPDIR:-/var/tmp}
-targets=(nbdkit quorum lockstep lockstep-poll)
+targets=(nbdkit quorum lockstep lockstep-cluster lockstep-poll)
 jobs=(4k-randwrite-d1 4k-randwrite-d32 1m-write-d8 4k-randread-d1 4k-randread-d32)
 
 usage() {

@@ -15,10 +15,10 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
+	"lockstep/cmd/lockstep/api"
 	"lockstep/mirror"
 )
 
@@ -110,8 +110,8 @@ func TestAdminAnswers(t *testing.T) {
 		code           int
 		body           string
 	}{
-		{"GET", "/status", 200, `{"volume":"vol","size_bytes":4096,"epoch":0,"serving":false,"ready":false,"on_replica_loss":"","ack":"","in_flight":0,"watermark":0,` +
-			`"replicas":[{"addr":"b:1","standing":"","in_sync":false,"left_bytes":0,"missed_bytes":0,"maybe_bytes":0,"copied_bytes":0,"compared_bytes":0,"rate_bytes_per_s":0,"eta_s":-1,"rtt_us":0}]}`},
+		{"GET", "/status", 200, `{"volume":"vol","size_bytes":4096,"epoch":0,"serving":false,"ready":false,"on_replica_loss":"","ack":"","in_flight":0,"watermark":0,"suspended_s":0,` +
+			`"replicas":[{"member":0,"addr":"b:1","standing":"","in_sync":false,"left_bytes":0,"missed_bytes":0,"maybe_bytes":0,"copied_bytes":0,"compared_bytes":0,"rate_bytes_per_s":0,"eta_s":-1,"rtt_us":0}]}`},
 		{"POST", "/verify?repair=true", 200, `{"progress":{"replica":"b:1","done_bytes":4096,"total_bytes":4096,"differing_bytes":512}}` + "\n" +
 			`{"result":{"checked_bytes":4096,"differs":[{"replica":"b:1","offset":512,"length":512,"repaired":true}],"took_s":0}}`},
 		{"POST", "/verify?repair=maybe", 400, `{"error":"repair=maybe: use true or false"}`},
@@ -206,9 +206,9 @@ func TestAdminTellsProgressNowAndThen(t *testing.T) {
 	}
 	path, _ := servedAdmin(t, v)
 	response := send(t, t.Context(), path, "POST", "/verify")
-	var seen []verifyLine
+	var seen []api.VerifyLine
 	for lines := json.NewDecoder(response.Body); ; {
-		var line verifyLine
+		var line api.VerifyLine
 		if lines.Decode(&line) != nil {
 			break
 		}
@@ -222,7 +222,7 @@ func TestAdminTellsProgressNowAndThen(t *testing.T) {
 // A recorder has no deadline to set: it is like a client that takes nothing.
 func TestAdminGivesUpAClientThatTakesNothing(t *testing.T) {
 	ctx, gone := context.WithCancel(t.Context())
-	newLines(httptest.NewRecorder(), gone).progress(mirror.VerifyProgress{Done: 1, Total: 2})
+	api.NewLines(httptest.NewRecorder(), gone).Progress(mirror.VerifyProgress{Done: 1, Total: 2})
 	if ctx.Err() == nil {
 		t.Error("the work goes on for nobody")
 	}
@@ -281,7 +281,7 @@ func leaveDeadSocket(t *testing.T, path string) {
 
 func TestAdminEndsWithItsContext(t *testing.T) {
 	ctx, end := context.WithCancel(t.Context())
-	ln, err := listenAdmin(filepath.Join(t.TempDir(), "admin"))
+	ln, err := api.Listen(filepath.Join(t.TempDir(), "admin"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -295,23 +295,5 @@ func TestAdminEndsWithItsContext(t *testing.T) {
 		}
 	case <-time.After(10 * time.Second):
 		t.Fatal("still serving")
-	}
-}
-
-func TestAdminHints(t *testing.T) {
-	dead := filepath.Join(t.TempDir(), "dead")
-	leaveDeadSocket(t, dead)
-	for path, hint := range map[string]string{
-		dead:            "the process that made the socket has ended",
-		dead + ".no":    "is lockstep serve running",
-		dead + "/below": "",
-	} {
-		_, err := newAdminClient(path).ask(t.Context(), http.MethodGet, "/status")
-		if err == nil || !strings.Contains(err.Error(), hint) || !strings.Contains(err.Error(), path) {
-			t.Errorf("%v: want %s and %q", err, path, hint)
-		}
-	}
-	if hint := adminDialHint(&os.PathError{Op: "dial", Err: syscall.EACCES}); !strings.Contains(hint, "root") {
-		t.Errorf("no hint for a socket of another user: %q", hint)
 	}
 }

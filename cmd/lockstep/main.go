@@ -24,33 +24,43 @@ const (
 )
 
 type cli struct {
-	Serve   serveCmd   `cmd:"" help:"Serve a volume over NBD and mirror every write to its replicas."`
-	Replica replicaCmd `cmd:"" help:"Hold a replica of a volume for a serve elsewhere."`
-	Status  statusCmd  `cmd:"" help:"Show how a served volume stands: who is in sync, and how far resync is."`
-	Verify  verifyCmd  `cmd:"" help:"Compare the replicas of a served volume with its primary, and repair them."`
-	Sweep   sweepCmd   `cmd:"" help:"Measure write latency against distance and find the synchronous limit."`
-	Wan     wanCmd     `cmd:"" help:"Look at link profiles; put a link on an interface; clean up."`
-	Version versionCmd `cmd:"" help:"Print version, commit and build."`
+	Node     nodeCmd     `cmd:"" help:"Take part in a cluster: keep replicas of volumes, vote, and serve every volume over NBD."`
+	Volume   volumeCmd   `cmd:"" help:"Make, list, show, resize and delete volumes, and say which nodes have copies."`
+	Cluster  clusterCmd  `cmd:"" help:"List, add and remove nodes, and say who votes."`
+	Handover handoverCmd `cmd:"" help:"Make another node the primary of a volume, without losing anything."`
+	Failover failoverCmd `cmd:"" help:"Make another copy the volume after the primary was lost."`
+	Events   eventsCmd   `cmd:"" help:"Show what happened, when and why."`
+	Serve    serveCmd    `cmd:"" help:"Serve one volume from two processes, without a cluster: the primary."`
+	Replica  replicaCmd  `cmd:"" help:"Hold a replica of a volume for a serve elsewhere."`
+	Status   statusCmd   `cmd:"" help:"Show how volumes stand: who is primary, who is in sync, and how far resync is."`
+	Verify   verifyCmd   `cmd:"" help:"Compare the copies of a volume with its primary's, and repair them."`
+	Sweep    sweepCmd    `cmd:"" help:"Measure write latency against distance and find the synchronous limit."`
+	Drill    drillCmd    `cmd:"" help:"Break a cluster in every way, over and over, and check that nothing is lost."`
+	Wan      wanCmd      `cmd:"" help:"Look at link profiles; put a link on an interface; clean up."`
+	Version  versionCmd  `cmd:"" help:"Print version, commit and build."`
 }
 
 const description = `Synchronous block mirroring over distance, and the measuring of it.
 
 Examples:
+  A volume on one machine, then a client.
+    lockstep node --name a --data /tmp/a --nbd unix:/tmp/a.nbd &
+    sleep 1; lockstep volume create vol --size 1GiB --on a --admin /tmp/a
+    nbdinfo 'nbd+unix:///vol?socket=/tmp/a.nbd'
+
+  On three, so that any one can be lost: see lockstep node --help. Then
+    lockstep volume create vol --size 1GiB --on a,b --node 10.0.0.1:7800
+    lockstep status --watch --node 10.0.0.1:7800
+    lockstep handover vol --to b --node 10.0.0.1:7800
+
   How does write latency grow with distance, and where does it cross 2 ms?
     lockstep sweep --budget 2ms
-
-  A volume in two places: first the replica, then the primary, then a client.
-    lockstep replica --store b.img --size 1GiB --listen 127.0.0.1:7001 &
-    lockstep serve --store a.img --size 1GiB --nbd unix:/tmp/vol.sock \
-        --replica 127.0.0.1:7001 --export vol &
-    until [ -S /tmp/vol.sock ]; do sleep 0.1; done
-    nbdinfo 'nbd+unix:///vol?socket=/tmp/vol.sock'
 
   What do 100 km cost before any software runs?
     lockstep wan delay --km 100
 
-Exit status: 0 done, 1 it failed, 2 it was asked wrongly; 3 status: not every replica
-is in sync; 4 verify: copies differed.`
+Exit status: 0 done, 1 it failed, 2 it was asked wrongly; 3 status: something is
+degraded; 4 verify: copies differed.`
 
 // misuse is an error that the caller can mend by calling differently.
 type misuse struct{ error }
@@ -63,6 +73,7 @@ func run(args []string) int {
 	parser, err := kong.New(&cli{},
 		kong.Name("lockstep"),
 		kong.Description(description),
+		kong.Configuration(loadConfigFile),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoAppDescFormat: true}),
 	)
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"lockstep/cmd/lockstep/busypoll"
+	"lockstep/cmd/lockstep/export"
 	"lockstep/mirror"
 	"lockstep/mirror/store"
 	"lockstep/nbd"
@@ -87,8 +88,8 @@ func (c *serveCmd) Run(ctx context.Context) error {
 		return err
 	}
 	defer st.Close()
-	exp := newExport(st)
-	exp.volume, err = mirror.Open(mirror.Config{
+	exp := &export.Export{Data: dataOf(st)}
+	volume, err := mirror.Open(mirror.Config{
 		Volume:         c.Export,
 		Store:          st,
 		Replicas:       c.Replica,
@@ -99,7 +100,7 @@ func (c *serveCmd) Run(ctx context.Context) error {
 		Checkpoint:     c.Checkpoint,
 		Forget:         c.Forget,
 		Resync:         mirror.PaceConfig{Share: c.Share, Floor: int64(c.Floor), Ceiling: int64(c.Ceiling), Redundancy: c.Redundancy},
-		Complete:       exp.complete,
+		Complete:       exp.Complete,
 		Wrap:           c.busyPoll(),
 		Timeout:        c.Timeout,
 		Congestion:     congestion,
@@ -108,20 +109,21 @@ func (c *serveCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer exp.volume.Close()
-	stopAdmin, err := startAdmin(ctx, c.Admin, exp.volume, log)
+	defer volume.Close()
+	exp.Volume = volume
+	stopAdmin, err := startAdmin(ctx, c.Admin, volume, log)
 	if err != nil {
 		return err
 	}
 	defer stopAdmin()
 	c.warnOfSlowStart(log)
-	err = exp.volume.Wait(ctx)
+	err = volume.Wait(ctx)
 	if err != nil {
 		err = fmt.Errorf("stopped before the volume was ready: %w", err)
 	} else {
-		err = c.serve(ctx, exp, activated, log)
+		err = c.serve(ctx, exp, volume, minBlock(st), activated, log)
 	}
-	exp.volume.Close()
+	volume.Close()
 	// Whatever other sites lack, this copy lost nothing: a restart of the machine must not make it doubtful.
 	if err := errors.Join(err, st.CloseClean()); err != nil {
 		return err
@@ -181,9 +183,9 @@ func validSize(size byteSize) error {
 	return nil
 }
 
-func (c *serveCmd) serve(ctx context.Context, exp *export, activated []net.Listener, log *slog.Logger) error {
+func (c *serveCmd) serve(ctx context.Context, exp nbd.Backend, volume *mirror.Volume, minBlock uint32, activated []net.Listener, log *slog.Logger) error {
 	server, err := nbd.NewServer(nbd.Config{
-		Exports: []nbd.Export{{Name: c.Export, Description: "lockstep volume", Size: uint64(c.Size), Backend: exp, MinBlock: exp.minBlock()}},
+		Exports: []nbd.Export{{Name: c.Export, Description: "lockstep volume", Size: uint64(c.Size), Backend: exp, MinBlock: minBlock}},
 		Logger:  log,
 	})
 	if err != nil {
@@ -206,17 +208,33 @@ func (c *serveCmd) serve(ctx context.Context, exp *export, activated []net.Liste
 	group.Go(func() error {
 		<-ctx.Done()
 		log.Info("stopping: what is in flight is answered and every site flushed, as far as that takes no longer than " + stopTimeout.String())
-		return shutdown(server, exp.volume)
+		return shutdown(server, volume)
 	})
 	group.Go(func() error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-exp.volume.Ended():
-			return exp.volume.Cause()
+		case <-volume.Ended():
+			return volume.Cause()
 		}
 	})
 	return group.Wait()
+}
+
+// dataOf says what of a copy holds data.
+func dataOf(st *store.Store) func(off int64) (start, end int64, ok bool, err error) {
+	return func(off int64) (start, end int64, ok bool, err error) {
+		start, end, err = st.Data(off)
+		return start, end, true, err
+	}
+}
+
+// minBlock is the smallest request that a copy can do, in bytes; 0 if any.
+func minBlock(st *store.Store) uint32 {
+	if align := st.Align(); align > 1 {
+		return uint32(align)
+	}
+	return 0
 }
 
 // busyPoll returns what --poll makes of a replica's connection; nil for nothing.

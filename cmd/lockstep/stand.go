@@ -18,34 +18,39 @@ type wan interface {
 	Close() error
 }
 
-// stand joins a link and a mirrored pair for a sweep.
+// stand joins a link and a cluster for a sweep.
 type stand struct {
 	wan
-	pair  *pair
+	rig   *rig
 	facts sweep.Facts
 }
 
-// Open starts both processes anew: what the volume's connections and buffers
-// went through before would otherwise be part of the next trial.
+// Open makes a new volume: what the connections and buffers of the last one went
+// through would otherwise be part of the next trial.
 func (s *stand) Open(ctx context.Context) (sweep.Device, error) {
-	if err := s.pair.stop(ctx); err != nil {
+	if err := s.rig.remove(ctx); err != nil {
 		return nil, err
 	}
-	if err := s.pair.start(ctx); err != nil {
+	if err := s.rig.start(ctx); err != nil {
 		return nil, err
 	}
-	return device{s.pair.client}, nil
+	return device{s.rig.client}, nil
 }
 
-func (s *stand) URI() string { return s.pair.uri() }
+func (s *stand) URI() string { return s.rig.uri() }
 
-// Compare stops both processes: their last flush is part of what is compared.
+// Compare compares the copies where they lie, when the client has gone: every write
+// that was answered is in both.
 func (s *stand) Compare(ctx context.Context) (bytes int64, err error) {
-	if err := s.pair.stop(ctx); err != nil {
+	if err := s.rig.disconnect(); err != nil {
 		return 0, err
 	}
-	bytes = int64(s.pair.size)
-	return bytes, compareFiles(s.pair.primaryFile(), s.pair.replicaFile(), bytes)
+	a, b, err := s.rig.copies()
+	if err != nil {
+		return 0, err
+	}
+	bytes = int64(s.rig.size)
+	return bytes, compareFiles(a, b, bytes)
 }
 
 func (s *stand) Facts() sweep.Facts { return s.facts }
@@ -58,14 +63,14 @@ func (s *stand) close(keep bool) error {
 	// been compared.
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
-	if err := s.pair.stop(ended); err != nil && !errors.Is(err, context.Canceled) {
+	if err := s.rig.stop(ended); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
 	err := s.wan.Close()
 	if keep {
 		return err
 	}
-	if removing := os.RemoveAll(s.pair.dir); removing != nil {
+	if removing := os.RemoveAll(s.rig.dir); removing != nil {
 		err = errors.Join(err, fmt.Errorf("remove the sweep's volume: %w", removing))
 	}
 	return err

@@ -11,53 +11,90 @@ import (
 	"slices"
 	"strings"
 
+	"lockstep/wanem"
 	"lockstep/wanem/sites"
 	"lockstep/wanem/sweep"
 	"lockstep/wanem/tun"
 )
 
-// siteWAN is the link between two sites, with the sweep's own type of RTT.
+// siteWAN is the link between the sweep's two sites, A and B.
 type siteWAN struct{ *sites.Sites }
 
+func (w siteWAN) SetLink(ctx context.Context, link wanem.Link) error {
+	return w.Sites.SetLink(ctx, sites.A, sites.B, link)
+}
+
 func (w siteWAN) MeasureRTT(ctx context.Context, probes int) (sweep.RTT, error) {
-	rtt, err := w.Sites.MeasureRTT(ctx, probes)
+	rtt, err := w.Sites.MeasureRTT(ctx, sites.A, sites.B, probes)
 	return sweep.RTT{Median: rtt.Median, P99: rtt.P99, Min: rtt.Min}, err
 }
 
-// openStand makes two sites and prepares a pair of processes, the primary in A
-// and the replica in B. It takes distances that the backend cannot keep out of
+func (w siteWAN) Drops() (uint64, error) { return w.Sites.Drops(sites.A, sites.B) }
+
+// openStand makes two sites and prepares a cluster, with the primary and the witness in
+// A and the other copy in B. It takes distances that the backend cannot keep out of
 // the sweep and says so.
 func (c *sweepCmd) openStand(ctx context.Context, conf *sweep.Config) (*stand, error) {
-	p, err := c.newPair()
+	t, err := c.newRig()
 	if err != nil {
 		return nil, err
 	}
 	exe, err := os.Executable()
 	if err != nil {
-		return nil, fmt.Errorf("find this program, to run its serve and replica: %w", err)
+		return nil, fmt.Errorf("find this program, to run its nodes: %w", err)
 	}
-	s, err := sites.Open(ctx, sites.Config{Backend: sites.Backend(c.Backend)})
+	s, err := c.openSites(ctx)
 	if err != nil {
 		return nil, err
 	}
-	p.socket = filepath.Join(s.Dir(), "volume.sock") // short: a socket's path has 107 bytes
-	p.listen = net.JoinHostPort(sites.B.Addr().String(), replicaPort)
-	p.serveCommand = func(args ...string) *exec.Cmd { return s.Command(ctx, sites.A, exe, args...) }
-	p.replicaCommand = func(args ...string) *exec.Cmd { return s.Command(ctx, sites.B, exe, args...) }
-	facts, err := c.facts(s, p)
+	t.short = filepath.Join(s.Dir(), "data")
+	for _, p := range []struct {
+		name string
+		site sites.Site
+		port string
+	}{{"a", sites.A, nodePort}, {"b", sites.B, nodePort}, {witness, c.witnessSite(), witnessPort}} {
+		t.places = append(t.places, place{p.name, net.JoinHostPort(s.Addr(p.site).String(), p.port), func(args ...string) *exec.Cmd {
+			return s.Command(ctx, p.site, exe, args...)
+		}})
+	}
+	facts, err := c.facts(s, t)
 	if err == nil {
 		err = dropTooShort(conf, s.Backend())
 	}
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	return &stand{wan: siteWAN{s}, pair: p, facts: facts}, nil
+	return &stand{wan: siteWAN{s}, rig: t, facts: facts}, nil
 }
 
-// replicaPort is free: the replica has a network namespace of its own.
-const replicaPort = "7000"
+// openSites makes sites a and b, and one for the witness if that is at a distance.
+func (c *sweepCmd) openSites(ctx context.Context) (*sites.Sites, error) {
+	conf := sites.Config{Backend: sites.Backend(c.Backend), Sites: []sites.Site{sites.A, sites.B}}
+	if w := c.witnessSite(); w != sites.A {
+		conf.Sites = append(conf.Sites, w)
+	}
+	s, err := sites.Open(ctx, conf)
+	if err != nil || c.WitnessRTT == 0 {
+		return s, err
+	}
+	far := wanem.Link{Profile: wanem.Profile{Equipment: c.WitnessRTT / 2}}
+	if err := errors.Join(s.SetLink(ctx, sites.A, sites.W, far), s.SetLink(ctx, sites.B, sites.W, far)); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
 
-func (c *sweepCmd) facts(s *sites.Sites, p *pair) (sweep.Facts, error) {
+func (c *sweepCmd) witnessSite() sites.Site {
+	if c.WitnessRTT > 0 {
+		return sites.W
+	}
+	return sites.A
+}
+
+// witnessPort is that of a witness that shares its site with a node.
+const witnessPort = "7801"
+
+func (c *sweepCmd) facts(s *sites.Sites, t *rig) (sweep.Facts, error) {
 	sysctls, err := s.Sysctls(sites.A)
 	if err != nil {
 		return sweep.Facts{}, err
@@ -70,7 +107,7 @@ func (c *sweepCmd) facts(s *sites.Sites, p *pair) (sweep.Facts, error) {
 	if err != nil {
 		return sweep.Facts{}, err
 	}
-	p.congestion = congestion
+	t.congestion = congestion
 	if congestion == "" {
 		congestion = sysctls["net.ipv4.tcp_congestion_control"]
 	}
@@ -80,8 +117,10 @@ func (c *sweepCmd) facts(s *sites.Sites, p *pair) (sweep.Facts, error) {
 		Congestion: congestion, Sysctls: sysctls,
 		Version: fmt.Sprintf("%s (commit %s)", build.Version, build.Commit),
 		Commands: []string{
-			"site b: lockstep " + strings.Join(p.replicaArgs(), " "),
-			"site a: lockstep " + strings.Join(p.serveArgs(), " "),
+			"site a: lockstep " + strings.Join(t.args(t.places[0]), " "),
+			"site b: lockstep " + strings.Join(t.args(t.places[1]), " "),
+			"site a: lockstep " + strings.Join(t.args(t.places[2]), " "),
+			fmt.Sprintf("lockstep volume create sweepN --size %v --on a,b --ack %s", t.size, t.ack),
 		},
 		Parameters: c.parameters(),
 	}, nil

@@ -6,27 +6,30 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"text/tabwriter"
 	"time"
 
 	"golang.org/x/term"
 
+	"lockstep/cmd/lockstep/api"
 	"lockstep/mirror"
 )
 
 type statusCmd struct {
-	Admin string `required:"" placeholder:"PATH" help:"The socket that lockstep serve --admin opened."`
-	JSON  bool   `help:"Print JSON; with --watch one line a second."`
-	Watch bool   `help:"Look every second until Ctrl-C."`
+	asking
+	Volume string `arg:"" optional:"" help:"Only this volume."`
+	Watch  bool   `help:"Look every second until Ctrl-C; with --json a line each."`
 }
 
 // Help is shown by lockstep status --help.
 func (statusCmd) Help() string {
-	return `A replica that is in sync has every acknowledged write. One that is not is brought
+	return `It says who is primary, who is in sync, and how far the others are; ask any node.
+A replica that is in sync has every acknowledged write. One that is not is brought
 up to date: LEFT is what is still to be copied, or to be compared and copied where
 it differs, RATE how fast that becomes less, ETA when nothing is left. A rate far
-below what the line carries is meant so: writes come first (serve --resync-share).
+below what the line carries is meant so: writes come first (--resync-share).
 
   STANDING     WHAT IT MEANS
   in sync      every write waits for it
@@ -37,12 +40,12 @@ below what the line carries is meant so: writes come first (serve --resync-share
   lost         it does not answer, and writes wait for it
   absent       it does not answer, and writes go on without it
 
-Exit status: 0 the volume takes writes and every replica is in sync, 3 it is
+Exit status: 0 every volume takes writes and every replica is in sync, 3 something is
 degraded, 1 it could not be asked, 2 asked wrongly. With --watch that of the last look.
 
 Examples:
-  lockstep status --admin /run/lockstep/vol.admin
-  until lockstep status --admin /run/lockstep/vol.admin >/dev/null; do sleep 1; done`
+  lockstep status --watch --admin /var/lib/lockstep
+  until lockstep status vol --node 10.0.0.1:7800 >/dev/null; do sleep 1; done`
 }
 
 // standingInSync is as mirror.MemberStatus has it.
@@ -53,8 +56,11 @@ const watchEvery = time.Second
 
 // Run asks and prints.
 func (c *statusCmd) Run(ctx context.Context) error {
-	client := newAdminClient(c.Admin)
-	defer client.close()
+	client, err := c.client()
+	if err != nil {
+		return err
+	}
+	defer client.Close()
 	if !c.Watch {
 		_, err := c.look(ctx, client, os.Stdout, "")
 		return err
@@ -66,7 +72,7 @@ func (c *statusCmd) Run(ctx context.Context) error {
 
 // watch looks once, and again whenever next says so, until ctx ends or there is
 // nobody to ask any more.
-func (c *statusCmd) watch(ctx context.Context, client *adminClient, out io.Writer, next <-chan time.Time) (last error) {
+func (c *statusCmd) watch(ctx context.Context, client *api.Client, out io.Writer, next <-chan time.Time) (last error) {
 	first, between := "", "\n"
 	switch {
 	case c.JSON:
@@ -93,8 +99,8 @@ func (c *statusCmd) watch(ctx context.Context, client *adminClient, out io.Write
 
 // look asks once and prints what it saw, if it did, with before before it. The
 // error is exitDegraded where that is the answer.
-func (c *statusCmd) look(ctx context.Context, client *adminClient, out io.Writer, before string) (seen bool, err error) {
-	s, err := askStatus(ctx, client)
+func (c *statusCmd) look(ctx context.Context, client *api.Client, out io.Writer, before string) (seen bool, err error) {
+	s, err := c.ask(ctx, client)
 	if err != nil {
 		return false, err
 	}
@@ -102,22 +108,43 @@ func (c *statusCmd) look(ctx context.Context, client *adminClient, out io.Writer
 	if err := c.print(out, s); err != nil {
 		return false, err
 	}
-	if !healthy(s) {
+	if !s.healthy() {
 		return true, exitDegraded
 	}
 	return true, nil
 }
 
-func askStatus(ctx context.Context, client *adminClient) (s mirror.Status, err error) {
-	answer, err := client.ask(ctx, http.MethodGet, "/status")
-	if err != nil {
+// seen is what was answered: by a node, or by a lockstep serve, which has one volume.
+type seen struct {
+	cluster *api.Status
+	serve   *mirror.Status
+}
+
+func (c *statusCmd) ask(ctx context.Context, client *api.Client) (s seen, err error) {
+	path := "/status"
+	if c.Volume != "" {
+		path += "?" + url.Values{"volume": {c.Volume}}.Encode()
+	}
+	var text json.RawMessage
+	if err := client.Get(ctx, http.MethodGet, path, nil, &text); err != nil {
 		return s, fmt.Errorf("status: %w", err)
 	}
-	defer answer.Body.Close()
-	if err := json.NewDecoder(answer.Body).Decode(&s); err != nil {
-		return s, fmt.Errorf("status: read the answer of %s: %w", client.path, err)
+	s.cluster = new(api.Status)
+	if err := json.Unmarshal(text, s.cluster); err == nil && s.cluster.Node != "" {
+		return s, nil
+	}
+	s = seen{serve: new(mirror.Status)}
+	if err := json.Unmarshal(text, s.serve); err != nil {
+		return s, fmt.Errorf("status: read the answer of %s: %w", client.At(), err)
 	}
 	return s, nil
+}
+
+func (s seen) healthy() bool {
+	if s.cluster != nil {
+		return clusterHealthy(s.cluster)
+	}
+	return healthy(*s.serve)
 }
 
 // healthy says whether the volume takes writes and is as redundant as it should be.
@@ -131,17 +158,22 @@ func healthy(s mirror.Status) bool {
 	return s.Serving && s.Ready && len(s.Replicas) > 0
 }
 
-func (c *statusCmd) print(out io.Writer, s mirror.Status) error {
-	switch {
-	case !c.JSON:
-		return printStatus(out, s)
-	case c.Watch:
-		return json.NewEncoder(out).Encode(s)
-	default:
-		indented := json.NewEncoder(out)
-		indented.SetIndent("", "  ")
-		return indented.Encode(s)
+func (c *statusCmd) print(out io.Writer, s seen) error {
+	if !c.JSON {
+		if s.cluster != nil {
+			return printCluster(out, s.cluster)
+		}
+		return printStatus(out, *s.serve)
 	}
+	var answer any = s.serve
+	if s.cluster != nil {
+		answer = s.cluster
+	}
+	lines := json.NewEncoder(out)
+	if !c.Watch {
+		lines.SetIndent("", "  ")
+	}
+	return lines.Encode(answer)
 }
 
 func isTerminal(out io.Writer) bool {
@@ -160,13 +192,7 @@ func printStatus(out io.Writer, s mirror.Status) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "\nREPLICA\tSTANDING\tLEFT\tRATE\tETA\tRTT\tCOPIED\tCOMPARED")
 	for _, r := range s.Replicas {
-		rtt := "-"
-		if r.RTT > 0 {
-			rtt = delayText(r.RTT)
-		}
-		left, rate, eta := resyncText(r)
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n",
-			r.Addr, r.Standing, left, rate, eta, rtt, sizeText(r.Copied), sizeText(r.Compared))
+		printReplica(w, r.Addr, r)
 	}
 	for _, r := range s.Replicas {
 		if r.Err != "" {

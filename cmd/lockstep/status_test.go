@@ -10,6 +10,7 @@ import (
 
 	"github.com/cockroachdb/datadriven"
 
+	"lockstep/cmd/lockstep/api"
 	"lockstep/mirror"
 )
 
@@ -73,9 +74,9 @@ func TestStatusWatch(t *testing.T) {
 	path, stop := servedAdmin(t, v)
 	next := make(chan time.Time)
 	watch := func(ctx context.Context, c statusCmd, out *strings.Builder) <-chan error {
-		client, ended := newAdminClient(path), make(chan error, 1)
+		client, ended := api.Unix(path), make(chan error, 1)
 		go func() {
-			defer client.close()
+			defer client.Close()
 			ended <- c.watch(ctx, client, out, next)
 		}()
 		return ended
@@ -83,7 +84,7 @@ func TestStatusWatch(t *testing.T) {
 	t.Run("until interrupted", func(t *testing.T) {
 		ctx, interrupt := context.WithCancel(t.Context())
 		var out strings.Builder
-		ended := watch(ctx, statusCmd{JSON: true, Watch: true}, &out)
+		ended := watch(ctx, statusCmd{asking: asking{JSON: true}, Watch: true}, &out)
 		next <- time.Time{}
 		next <- time.Time{} // taken only after the second look
 		interrupt()
@@ -120,7 +121,7 @@ func TestStatusWatch(t *testing.T) {
 		case err := <-ended:
 			ended = ready(err)
 		}
-		if err := <-ended; err == nil || !strings.Contains(err.Error(), "is lockstep serve running") {
+		if err := <-ended; err == nil || !strings.Contains(err.Error(), "is lockstep node running") {
 			t.Errorf("%v, want that nobody is there", err)
 		}
 	})

@@ -33,9 +33,10 @@ type sweepCmd struct {
 	Quick    bool            `help:"At most 45 seconds, for a first look."`
 
 	Size       byteSize      `default:"64MiB" placeholder:"SIZE" help:"Size of the volume."`
-	Ack        string        `default:"written" enum:"written,durable" help:"The volume's contract: see lockstep serve --help."`
-	Poll       time.Duration `default:"0s" placeholder:"DURATION" help:"Let primary and replica spin this long before they sleep: see lockstep serve --help."`
-	Congestion string        `placeholder:"NAME" help:"TCP congestion control of the mirror: see lockstep serve --help."`
+	Ack        string        `default:"written" enum:"written,durable" help:"The volume's contract: see lockstep volume create --help."`
+	Poll       time.Duration `default:"0s" placeholder:"DURATION" help:"Let the nodes spin this long before they sleep: see lockstep node --help."`
+	WitnessRTT time.Duration `name:"witness-rtt" placeholder:"DURATION" help:"Round trip time between the witness and both sites. Default: none, it is beside site a."`
+	Congestion string        `placeholder:"NAME" help:"TCP congestion control of the mirror: see lockstep node --help."`
 
 	Out    string `placeholder:"DIR" help:"Where report.html, report.json, points.csv, trials and logs go. Default: lockstep-sweep-<time>."`
 	Resume bool   `help:"Go on with the sweep in --out, which must have the same parameters."`
@@ -44,11 +45,10 @@ type sweepCmd struct {
 
 // Help is shown by lockstep sweep --help.
 func (sweepCmd) Help() string {
-	return `It joins two sites by an emulated link, mirrors a volume across it, sets one
+	return `It joins two sites by an emulated link, runs a cluster across it, sets one
 distance after another, writes, and fits a line: how many round trips a write
 takes, and how far the sites may be apart for each latency budget. What it needs
-(namespaces, processes, the volume's copies) is gone afterwards, but for the copies of
-a sweep that was stopped, which --resume uses; the report stays.
+(namespaces, processes, the volume's copies) is gone afterwards; the report stays.
 
 Examples:
   A first look, in 45 seconds
@@ -129,7 +129,7 @@ func (c *sweepCmd) Run(ctx context.Context) error {
 	}
 	report, err := sweep.Run(ctx, conf, st)
 	if err != nil && ctx.Err() == nil {
-		err = st.pair.explain(err)
+		err = st.rig.explain(err)
 	}
 	if closing := st.close(isEvidence(err)); err == nil {
 		err = closing
@@ -159,13 +159,13 @@ func (c *sweepCmd) print(report *sweep.Report) error {
 	return err
 }
 
-// newPair is the volume of the sweep; where it runs is left open.
-func (c *sweepCmd) newPair() (*pair, error) {
+// newRig is the cluster of the sweep; where it runs is left open.
+func (c *sweepCmd) newRig() (*rig, error) {
 	out, err := filepath.Abs(c.Out)
 	if err != nil {
 		return nil, err
 	}
-	return &pair{
+	return &rig{
 		dir: filepath.Join(out, "volume"), logs: filepath.Join(out, "logs"),
 		size: c.Size, ack: c.Ack, poll: c.Poll,
 	}, nil
@@ -174,6 +174,6 @@ func (c *sweepCmd) newPair() (*pair, error) {
 // parameters are those of the stand: a sweep is resumed only with the same.
 func (c *sweepCmd) parameters() map[string]string {
 	return map[string]string{
-		"size": c.Size.String(), "ack": c.Ack, "poll": c.Poll.String(), "congestion": c.Congestion,
+		"size": c.Size.String(), "ack": c.Ack, "poll": c.Poll.String(), "congestion": c.Congestion, "witness_rtt": c.WitnessRTT.String(),
 	}
 }

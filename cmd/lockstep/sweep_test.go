@@ -23,11 +23,11 @@ func (w *loopbackWAN) Drops() (uint64, error) { return 0, nil }
 func (w *loopbackWAN) Close() error           { return nil }
 
 func loopbackSweep(t *testing.T) (sweep.Config, *stand) {
-	p := loopbackPair(t)
+	p := loopbackRig(t)
 	return sweep.Config{
 		Km: []float64{0, 1}, Workload: sweep.Builtin, BlockSize: 4096, QueueDepth: 4,
 		Duration: 100 * time.Millisecond, Repeats: 3, Idle: 10 * time.Millisecond, Out: t.TempDir(),
-	}, &stand{wan: &loopbackWAN{}, pair: p}
+	}, &stand{wan: &loopbackWAN{}, rig: p}
 }
 
 // Everything but the WAN is real: processes, sockets, files.
@@ -35,9 +35,9 @@ func TestSweepOnRealProcesses(t *testing.T) {
 	conf, st := loopbackSweep(t)
 	report, err := sweep.Run(t.Context(), conf, st)
 	if err != nil {
-		t.Fatal(st.pair.explain(err))
+		t.Fatal(st.rig.explain(err))
 	}
-	if !report.ReplicasIdentical || report.BytesCompared != 10*int64(st.pair.size) || report.BlocksVerified == 0 {
+	if !report.ReplicasIdentical || report.BytesCompared != 10*int64(st.rig.size) || report.BlocksVerified == 0 {
 		t.Errorf("identical %v, %d bytes, %d blocks verified", report.ReplicasIdentical, report.BytesCompared, report.BlocksVerified)
 	}
 	for _, p := range report.Points {
@@ -48,7 +48,7 @@ func TestSweepOnRealProcesses(t *testing.T) {
 	if err := st.close(false); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(st.pair.dir); err == nil {
+	if _, err := os.Stat(st.rig.dir); err == nil {
 		t.Error("the volume's copies were left behind")
 	}
 	if _, err := os.Stat(filepath.Join(conf.Out, "report.html")); err != nil {
@@ -64,7 +64,7 @@ func TestSweepByFio(t *testing.T) {
 	conf.Workload, conf.Idle = sweep.Fio, 0
 	report, err := sweep.Run(t.Context(), conf, st)
 	if err != nil {
-		t.Fatal(st.pair.explain(err))
+		t.Fatal(st.rig.explain(err))
 	}
 	if !report.ReplicasIdentical || report.Points[0].Writes < 100 {
 		t.Errorf("identical %v, %+v", report.ReplicasIdentical, report.Points[0])
@@ -82,7 +82,7 @@ func TestSweepFindsDifferentReplicas(t *testing.T) {
 	if err := st.close(isEvidence(err)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(st.pair.replicaFile()); err != nil {
+	if _, _, err := st.rig.copies(); err != nil {
 		t.Errorf("the evidence is gone: %v", err)
 	}
 }
@@ -91,10 +91,11 @@ func TestSweepFindsDifferentReplicas(t *testing.T) {
 type spoilingStand struct{ *stand }
 
 func (s *spoilingStand) Compare(ctx context.Context) (int64, error) {
-	if err := s.pair.stop(ctx); err != nil {
+	_, replica, err := s.rig.copies()
+	if err != nil {
 		return 0, err
 	}
-	f, err := os.OpenFile(s.pair.replicaFile(), os.O_RDWR, 0)
+	f, err := os.OpenFile(replica, os.O_RDWR, 0)
 	if err != nil {
 		return 0, err
 	}

@@ -17,13 +17,14 @@ import (
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 
+	"lockstep/cmd/lockstep/api"
 	"lockstep/mirror"
 )
 
 type verifyCmd struct {
-	Admin  string `required:"" placeholder:"PATH" help:"The socket that lockstep serve --admin opened."`
+	asking
+	Volume string `arg:"" optional:"" help:"The volume's name; not for a lockstep serve, which has one."`
 	Repair bool   `help:"Copy the primary's data to where a replica differs."`
-	JSON   bool   `help:"Print JSON."`
 }
 
 // Help is shown by lockstep verify --help.
@@ -38,14 +39,17 @@ Exit status: 0 all copies are equal, 4 there were differences (even if they were
 repaired), 1 not everything could be compared, 2 asked wrongly.
 
 Examples:
-  lockstep verify --admin /run/lockstep/vol.admin
-  lockstep verify --admin /run/lockstep/vol.admin --repair --json | jq .differs`
+  lockstep verify vol --node 10.0.0.1:7800
+  lockstep verify vol --node 10.0.0.1:7800 --repair --json | jq .differs`
 }
 
 // Run verifies and prints what came out.
 func (c *verifyCmd) Run(ctx context.Context) error {
-	client := newAdminClient(c.Admin)
-	defer client.close()
+	client, err := c.client()
+	if err != nil {
+		return err
+	}
+	defer client.Close()
 	bars := newVerifyBars(os.Stderr)
 	result, err := c.ask(ctx, client, bars.show)
 	bars.stop()
@@ -54,23 +58,27 @@ func (c *verifyCmd) Run(ctx context.Context) error {
 
 // ask returns what was found; with an error, what was found before it. An error of
 // the volume's says itself that it is of a verify.
-func (c *verifyCmd) ask(ctx context.Context, client *adminClient, progress func(mirror.VerifyProgress)) (*mirror.VerifyResult, error) {
-	target := "/verify?" + url.Values{"repair": {strconv.FormatBool(c.Repair)}}.Encode()
-	answer, err := client.ask(ctx, http.MethodPost, target)
+func (c *verifyCmd) ask(ctx context.Context, client *api.Client, progress func(mirror.VerifyProgress)) (*mirror.VerifyResult, error) {
+	path := "/verify?"
+	if c.Volume != "" {
+		path = volumePath(c.Volume, "verify") + "?"
+	}
+	target := path + url.Values{"repair": {strconv.FormatBool(c.Repair)}}.Encode()
+	answer, err := client.Ask(ctx, http.MethodPost, target, nil)
 	if err != nil {
-		return nil, fmt.Errorf("verify: %w", err)
+		return nil, fmt.Errorf("verify: %w", refusedBy(err))
 	}
 	defer answer.Body.Close()
 	lines := json.NewDecoder(answer.Body)
 	for {
-		var line verifyLine
+		var line api.VerifyLine
 		switch err := lines.Decode(&line); {
 		case ctx.Err() != nil:
 			return nil, fmt.Errorf("verify: %w", ctx.Err())
 		case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
-			return nil, fmt.Errorf("verify: the lockstep serve at %s went away (it was stopped, or its log says why)", client.path)
+			return nil, fmt.Errorf("verify: lockstep at %s went away (it was stopped, or its log says why)", client.At())
 		case err != nil:
-			return nil, fmt.Errorf("verify: read the answer of %s: %w", client.path, err)
+			return nil, fmt.Errorf("verify: read the answer of %s: %w", client.At(), err)
 		}
 		if line.Progress != nil {
 			progress(*line.Progress)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"lockstep/cmd/lockstep/api"
 	"lockstep/mirror"
 )
 
@@ -43,8 +44,8 @@ func TestVerifyExitCodes(t *testing.T) {
 func TestVerifyTellsWhatItFoundBeforeTheError(t *testing.T) {
 	v := &fakeVolume{result: mirror.VerifyResult{Checked: 7}, err: errors.New("replica b:1: lost")}
 	path, _ := servedAdmin(t, v)
-	client := newAdminClient(path)
-	defer client.close()
+	client := api.Unix(path)
+	defer client.Close()
 	result, err := (&verifyCmd{Repair: true}).ask(t.Context(), client, func(mirror.VerifyProgress) {})
 	if result == nil || result.Checked != 7 || err == nil || err.Error() != "replica b:1: lost" {
 		t.Errorf("%+v, %v", result, err)
@@ -56,18 +57,18 @@ func TestVerifyTellsWhatItFoundBeforeTheError(t *testing.T) {
 
 func TestVerifyOfAServeThatGoesAway(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "admin")
-	ln, err := listenAdmin(path)
+	ln, err := api.Listen(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	killed := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		newLines(w, func() {}).progress(mirror.VerifyProgress{Replica: "b:1", Done: 1, Total: 2})
+		api.NewLines(w, func() {}).Progress(mirror.VerifyProgress{Replica: "b:1", Done: 1, Total: 2})
 		panic(http.ErrAbortHandler) // closes the connection in the middle of the answer
 	})}
 	go killed.Serve(ln)
 	defer killed.Close()
-	client := newAdminClient(path)
-	defer client.close()
+	client := api.Unix(path)
+	defer client.Close()
 	seen := 0
 	_, err = new(verifyCmd).ask(t.Context(), client, func(mirror.VerifyProgress) { seen++ })
 	if err == nil || !strings.Contains(err.Error(), "went away") || seen != 1 {
@@ -79,8 +80,8 @@ func TestVerifyIsInterrupted(t *testing.T) {
 	v := new(fakeVolume)
 	v.held()
 	path, _ := servedAdmin(t, v)
-	client := newAdminClient(path)
-	defer client.close()
+	client := api.Unix(path)
+	defer client.Close()
 	ctx, interrupt := context.WithCancel(t.Context())
 	defer interrupt()
 	_, err := new(verifyCmd).ask(ctx, client, func(mirror.VerifyProgress) { interrupt() })

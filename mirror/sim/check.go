@@ -32,6 +32,9 @@ func (h *history) check() (checked int, err error) {
 	var flushes []*record
 	for i := range h.records {
 		r := &h.records[i]
+		if r.left { // what was its node may have sent it to anyone, up to then
+			_, r.tried = r.client.superseded(r.generation)
+		}
 		if r.kind == mirror.Flush {
 			if r.acked {
 				flushes = append(flushes, r)
@@ -78,6 +81,10 @@ func (h *history) closes(r *record) time.Duration {
 	if r.acked || r.refused {
 		return r.ret
 	}
+	if r.left {
+		at, _ := r.client.superseded(r.generation)
+		return max(at, r.call)
+	}
 	for _, reign := range h.reigns {
 		if reign.epoch > r.tried && reign.acked {
 			return max(reign.first, r.call)
@@ -91,29 +98,53 @@ func (h *history) closes(r *record) time.Duration {
 func (h *history) checkSector(sector int64, moments []moment, flushes []*record) error {
 	allowed := []uint64{0}
 	from := uint64(0)
-	for _, cut := range append(h.cuts(), reign{epoch: math.MaxUint64, first: never}) {
-		piece := between(moments, from, cut)
+	for _, cut := range append(h.cuts(), cut{reign: reign{epoch: math.MaxUint64, first: never}}) {
+		piece := between(moments, from, cut.reign)
 		if err := checkPiece(sector, piece, allowed); err != nil {
 			return err
 		}
-		allowed = survivors(piece, allowed, flushes, cut)
+		if cut.forgot {
+			allowed = written(moments, cut.epoch)
+		} else {
+			allowed = survivors(piece, allowed, flushes, cut.reign)
+		}
 		from = cut.epoch
 	}
 	return nil
 }
 
+// cut is a reign that began with less than was acknowledged.
+type cut struct {
+	reign
+	forgot bool // with anything: an operator accepted that
+}
+
 // cuts are the first reigns to serve after one began with a copy that had lost
-// power: that one itself, or who took over from it before it served.
-func (h *history) cuts() (cuts []reign) {
-	lossy := false
+// power, or had not been in sync: that one itself, or who took over from it before it
+// served.
+func (h *history) cuts() (cuts []cut) {
+	lossy, forgot, incarnation := false, false, uint64(0)
 	for _, r := range h.reigns {
-		lossy = lossy || r.lossy
-		if lossy && r.acked {
-			cuts = append(cuts, r)
-			lossy = false
+		lossy, forgot = lossy || r.lossy, forgot || r.forgot || r.incarnation > incarnation
+		incarnation = max(incarnation, r.incarnation)
+		if r.acked && (lossy || forgot) {
+			cuts = append(cuts, cut{r, forgot})
+			lossy, forgot = false, false
 		}
 	}
 	return cuts
+}
+
+// written are all values that a sector ever had before a reign.
+func written(moments []moment, epoch uint64) []uint64 {
+	values := []uint64{0}
+	for _, m := range moments {
+		if m.kind != mirror.Read && m.asked < epoch {
+			values = append(values, m.value)
+		}
+	}
+	slices.Sort(values)
+	return slices.Compact(values)
 }
 
 // between are the moments of the reigns from an epoch on to a cut. A request that was

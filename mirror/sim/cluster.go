@@ -67,7 +67,8 @@ type cluster struct {
 	opt     options
 	net     *network
 	nodes   []*node
-	service *service
+	group   *group
+	witness *process
 	clients []*client
 	hist    *history
 	volume  wire.ID
@@ -86,6 +87,7 @@ const (
 	sourceOptions = iota
 	sourcePlan
 	sourceNetwork
+	sourceOperator
 	sourceNodes   = 100
 	sourceClients = 200
 )
@@ -94,8 +96,7 @@ func source(seed uint64, which int) *rand.Rand {
 	return rand.New(rand.NewPCG(seed, uint64(which)))
 }
 
-func newCluster(seed uint64, out io.Writer) *cluster {
-	opt := drawOptions(source(seed, sourceOptions))
+func newCluster(seed uint64, opt options, out io.Writer) *cluster {
 	c := &cluster{opt: opt, out: out, hist: &history{owner: map[uint64]extent{}}}
 	c.volume[0], c.volume[15] = 'v', 1
 	places := opt.members + 1 + opt.clients + 1 // the last client reads when all is over
@@ -106,18 +107,34 @@ func newCluster(seed uint64, out io.Writer) *cluster {
 		}
 	}
 	for id := range opt.members {
-		r := source(seed, sourceNodes+id)
-		n := &node{c: c, id: mirror.ReplicaID(id), rand: r}
-		n.clock = clock{time.Duration(r.Int64N(int64(time.Hour))), opt.drift * (2*r.Float64() - 1)}
+		n := &node{process: *c.newProcess(place(id), source(seed, sourceNodes+id)), id: mirror.ReplicaID(id)}
+		n.idle = n.meetDoom
 		n.newDisk()
 		c.nodes = append(c.nodes, n)
 	}
-	c.service = &service{c: c, place: place(opt.members), ids: make([]wire.ID, opt.members)}
-	c.service.conf = mirror.Configuration{InSync: mirror.SetOf(0)}
+	c.witness = c.newProcess(place(opt.members), source(seed, sourceNodes+opt.members))
+	c.group = newGroup(c, beginning(opt.members))
+	for i, n := range c.nodes {
+		n.voter = c.group.voters[i]
+		n.voter.learned = n.learn
+	}
 	for i := range opt.clients + 1 {
-		c.clients = append(c.clients, &client{c: c, place: c.service.place + 1 + place(i), rand: source(seed, sourceClients+i), origin: uint64(i + 1)})
+		r := source(seed, sourceClients+i)
+		k := &client{c: c, own: c.newProcess(c.witness.at+1+place(i), r), rand: r}
+		k.own.begin()
+		if i < opt.clients && r.IntN(2) == 0 {
+			k.name = fmt.Sprint("client ", i)
+		}
+		c.clients = append(c.clients, k)
 	}
 	return c
+}
+
+// newProcess makes one that is down, with a clock of its own.
+func (c *cluster) newProcess(at place, r *rand.Rand) *process {
+	p := &process{c: c, at: at, rand: r}
+	p.clock = clock{time.Duration(r.Int64N(int64(time.Hour))), c.opt.drift * (2*r.Float64() - 1)}
+	return p
 }
 
 // unique returns a number that was not returned before.
@@ -146,7 +163,13 @@ func (c *cluster) violate(format string, args ...any) {
 // then for as long as it takes until all is in sync again. It writes a trace to
 // out unless that is nil. The same seed and span give the same trace.
 func Run(seed uint64, span time.Duration, out io.Writer) (r Result) {
-	c := newCluster(seed, out)
+	opt := drawOptions(source(seed, sourceOptions))
+	return run(seed, span, opt, drawPlan(source(seed, sourcePlan), span, opt.members, &usual), out)
+}
+
+// run is Run with the cluster and the faults of a caller who is after something.
+func run(seed uint64, span time.Duration, opt options, plan []fault, out io.Writer) (r Result) {
+	c := newCluster(seed, opt, out)
 	defer func() {
 		if p := recover(); p != nil {
 			c.violate("panic: %v\n%s", p, debug.Stack())
@@ -154,21 +177,34 @@ func Run(seed uint64, span time.Duration, out io.Writer) (r Result) {
 		}
 	}()
 	c.trace("plan", "%+v", c.opt)
-	for _, f := range drawPlan(source(seed, sourcePlan), span, c.opt.members) {
+	for _, f := range plan {
 		c.trace("plan", "%v", &f)
 		c.at(f.at, func() { f.arm(c) })
 	}
-	for _, n := range c.nodes {
-		n.start()
-	}
+	c.startAll()
 	for _, k := range c.clients[:c.opt.clients] {
 		k.begin(c.opt.slots)
 	}
 	c.operate()
+	c.manage(source(seed, sourceOperator))
 	c.advance(span)
 	c.settle()
 	c.conclude()
 	return c.result(seed, span)
+}
+
+func (c *cluster) startAll() {
+	c.startWitness()
+	for _, n := range c.nodes {
+		n.start()
+	}
+}
+
+func (c *cluster) startWitness() {
+	if !c.witness.up {
+		c.witness.begin()
+		c.group.voters[c.witness.at].start()
+	}
 }
 
 // advance lets virtual time pass, until something is wrong.

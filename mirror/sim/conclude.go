@@ -51,13 +51,15 @@ func (c *cluster) settle() {
 		c.repair()
 	}
 	if len(c.wrong) == 0 {
-		c.violate("not everything is in sync %v after the last fault: %v%s", settleTime, c.service.conf, c.standing())
+		c.violate("not everything is in sync %v after the last fault: %v%s", settleTime, c.conf(), c.standing())
 	}
 }
 
 // repair ends what is wrong.
 func (c *cluster) repair() {
-	c.service.slow = 0
+	c.group.slow = 0
+	c.witness.resume()
+	c.startWitness()
 	for i := range c.net.paths {
 		for j := range c.net.paths[i] {
 			if p := c.net.path(place(i), place(j)); p.cut || p.slow > 0 {
@@ -77,11 +79,11 @@ func (c *cluster) repair() {
 // quiet says whether every member is in sync and every request has its end.
 func (c *cluster) quiet() bool {
 	for _, k := range c.clients {
-		if len(k.calls) > 0 {
+		if !k.idle() {
 			return false
 		}
 	}
-	conf := c.service.conf
+	conf := c.conf()
 	l := c.nodes[conf.Primary].lead
 	return conf.InSync.Len() == c.opt.members && l != nil && l.m.Configuration() == conf && l.m.Ready() && l.m.InFlight() == 0 && c.connected(l)
 }
@@ -169,12 +171,12 @@ func (c *cluster) compareCopies() {
 // sweep reads every sector that is checked.
 func (c *cluster) sweep() {
 	k := c.clients[c.opt.clients]
-	k.node = c.service.conf.Primary
 	k.begin(0)
+	k.front.node = c.conf().Primary
 	for g := range int64(groups) {
 		k.issue(record{kind: mirror.Read, first: groupAt(g), sectors: groupSize})
 	}
-	for until := c.now + sweepTime; len(k.calls) > 0 && c.now < until && len(c.wrong) == 0; {
+	for until := c.now + sweepTime; !k.idle() && c.now < until && len(c.wrong) == 0; {
 		c.advance(c.now + 100*time.Millisecond)
 	}
 	for _, r := range c.hist.records[len(c.hist.records)-groups:] {

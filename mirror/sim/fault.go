@@ -41,14 +41,16 @@ func (c *cluster) spring(moment ambush) {
 
 // begin makes a fault happen, and its end later.
 func (f *fault) begin(c *cluster) {
-	if f.a == thePrimary {
-		f.a = place(c.service.conf.Primary)
+	switch f.a {
+	case thePrimary:
+		f.a = place(c.conf().Primary)
+	case theLeader:
+		f.a = c.group.leader()
 	}
 	if f.b == f.a {
-		f.b = c.service.place
+		f.b = (f.a + 1) % (c.witness.at + 1)
 	}
-	n := c.nodes[f.a]
-	if f.kind == faultDisk && !n.dispensable() {
+	if f.kind == faultDisk && f.a != c.witness.at && !c.nodes[f.a].dispensable() {
 		c.trace("fault", "not now: %v", f)
 		return
 	}
@@ -60,7 +62,85 @@ func (f *fault) begin(c *cluster) {
 	case faultFlap:
 		f.flap(c, c.now+f.lasts)
 	case faultCommit:
-		c.service.slow = c.now + f.lasts
+		c.group.slow = c.now + f.lasts
+	case faultBlackout:
+		f.blackout(c)
+	case faultSite:
+		f.cutOff(c)
+	default:
+		if f.a == c.witness.at {
+			f.harmWitness(c)
+		} else {
+			f.harm(c, c.nodes[f.a])
+		}
+	}
+}
+
+// cutOff cuts the primary off, but for the group's leader and its clients, so that it
+// goes on alone; then from that one, too, which is lost with what it promised. When
+// there is another leader, an operator wants another primary.
+func (f *fault) cutOff(c *cluster) {
+	primary, leader := place(c.conf().Primary), c.group.leader()
+	all := fault{kind: faultPartition, a: primary, b: leader, lasts: f.lasts + time.Second}
+	all.disturb(c)
+	c.after(f.lasts/2+c.opt.lossTimeout, func() {
+		if c.calm {
+			return
+		}
+		if leader != primary {
+			rest := fault{kind: faultCut, a: primary, b: leader, lasts: f.lasts}
+			rest.disturb(c)
+			c.restart(leader)
+		}
+		c.ambushes = append(c.ambushes, &fault{kind: faultForce, a: (primary + 1 + place(c.net.rand.IntN(c.opt.members-1))) % place(c.opt.members), ambush: ambushLead})
+	})
+}
+
+// restart ends a process and starts it at once.
+func (c *cluster) restart(p place) {
+	if p == c.witness.at {
+		if c.witness.up {
+			c.witness.end()
+		}
+		c.startWitness()
+		return
+	}
+	c.nodes[p].kill()
+	c.nodes[p].start()
+}
+
+func (f *fault) blackout(c *cluster) {
+	for i, n := range c.nodes {
+		n.losePower()
+		c.after(f.lasts+time.Duration(i)*n.between(0, time.Second), n.start)
+	}
+	if c.net.rand.IntN(2) == 0 {
+		f.harmWitness(c)
+	}
+}
+
+// harmWitness ends the witness's process for a while, or pauses it. It has only votes,
+// a log and what it remembers.
+func (f *fault) harmWitness(c *cluster) {
+	switch f.kind {
+	case faultForce:
+		return
+	case faultPause, faultStall:
+		c.witness.pause()
+		c.after(f.lasts, c.witness.resume)
+		return
+	}
+	if c.witness.up {
+		c.witness.end()
+	}
+	c.after(f.lasts, c.startWitness)
+}
+
+// harm does what concerns a node.
+func (f *fault) harm(c *cluster, n *node) {
+	switch f.kind {
+	case faultForce:
+		c.override(n)
 	case faultPause:
 		n.pause()
 		c.after(f.lasts, n.resume)
@@ -76,11 +156,6 @@ func (f *fault) begin(c *cluster) {
 	case faultStop:
 		n.stop()
 		c.after(f.lasts, n.start)
-	case faultBlackout:
-		for i, n := range c.nodes {
-			n.losePower()
-			c.after(f.lasts+time.Duration(i)*n.between(0, time.Second), n.start)
-		}
 	default:
 		f.harmDisk(c, n)
 	}
@@ -95,7 +170,7 @@ func (f *fault) disturb(c *cluster) {
 	case faultIsolate, faultPartition:
 		ways = nil
 		for other := range place(len(c.net.paths)) {
-			spared := f.kind == faultPartition && (other == f.b || other > c.service.place)
+			spared := f.kind == faultPartition && (other == f.b || other > c.witness.at)
 			if other != f.a && !spared {
 				ways = append(ways, [2]place{f.a, other}, [2]place{other, f.a})
 			}
@@ -203,11 +278,11 @@ func (n *node) meetDoom() {
 // dispensable says whether this copy can be lost without the loss of the volume:
 // another in-sync copy is sure to be whole, and stays in sync.
 func (n *node) dispensable() bool {
-	if n.taking || n.proposed > 0 && n.c.now-n.proposed < 2*time.Second {
+	if n.taking || n.proposed > 0 && n.c.now-n.proposed < 2*time.Second || n.c.group.undecided(n.name()) {
 		return false
 	}
 	for _, o := range n.c.nodes {
-		if o != n && n.c.service.conf.InSync.Has(o.id) && o.up && o.whole() {
+		if o != n && n.c.conf().InSync.Has(o.id) && o.up && o.whole() {
 			return true
 		}
 	}

@@ -25,6 +25,9 @@ type record struct {
 	reign          uint64   // that acknowledged it
 	asked, tried   uint64   // the first and the last reign that was sent it
 	values         []uint64 // that a read read
+	left           bool     // its client went to another node without an answer
+	client         *client  // that was, and
+	generation     uint64   // its generation then
 }
 
 func (r *record) String() string {
@@ -51,10 +54,12 @@ type extent struct{ first, sectors int64 }
 
 // reign is one primary's time from its promotion on.
 type reign struct {
-	epoch uint64
-	lossy bool // its copy may lack what was not flushed
-	acked bool
-	first time.Duration // its first acknowledgement
+	epoch       uint64
+	incarnation uint64 // of the volume: a higher one may have forgotten anything
+	lossy       bool   // its copy may lack what was not flushed
+	forgot      bool   // or anything
+	acked       bool
+	first       time.Duration // its first acknowledgement
 }
 
 // Sectors that are read and written a lot: in groups around the borders of regions.
@@ -110,18 +115,21 @@ func (c *cluster) record(r record) {
 	c.stats.count(&r)
 }
 
-// began notes a promotion; forced says that the copy counts as whole by the operator's
-// word only, and will even if this reign comes to nothing.
-func (c *cluster) began(epoch uint64, forced bool) {
-	c.hist.reigns = append(c.hist.reigns, reign{epoch: epoch})
+// began notes a promotion. A copy that counts as whole by the operator's word only
+// will even if this reign comes to nothing.
+func (c *cluster) began(l *lead) {
+	c.hist.reigns = append(c.hist.reigns, reign{epoch: l.reign, incarnation: l.incarnation, forgot: l.n.forgot})
 	// Who won may learn of it after who came next.
 	slices.SortFunc(c.hist.reigns, func(a, b reign) int { return cmp.Compare(a.epoch, b.epoch) })
 	c.stats.Promotions++
-	for _, n := range c.nodes {
-		n.forced = false
+	if l.n.forced {
+		c.lost(l.reign)
 	}
-	if forced {
-		c.lost(epoch)
+	for _, n := range c.nodes {
+		n.forced, n.forgot = false, false
+		if o := n.lead; o != nil && o != l && o.reign < l.reign && o.m.Alone() && n.now() < o.leased {
+			c.violate("node %d becomes primary, and node %d, alone in sync since epoch %d, has a lease for %v", l.n.id, n.id, o.reign, o.leased-n.now())
+		}
 	}
 }
 

@@ -2,10 +2,10 @@ package sim
 
 import (
 	"errors"
-	"slices"
 	"time"
 
 	"lockstep/mirror"
+	"lockstep/mirror/control"
 	"lockstep/mirror/dirty"
 	"lockstep/mirror/store"
 	"lockstep/mirror/wire"
@@ -21,9 +21,9 @@ type lead struct {
 	began   time.Duration
 	before  mirror.Configuration
 	session wire.ID
-	lossy   bool      // this copy lost power
-	fresh   bool      // the store was new when the volume began
-	ids     []wire.ID // of the members' stores, as far as known
+	lossy   bool                        // this copy lost power
+	fresh   bool                        // the store was new when the volume began
+	ids     [mirror.MaxReplicas]wire.ID // of the members' stores, as far as known
 
 	peers []*peer // by member, nil if not connected
 	retry []time.Duration
@@ -33,12 +33,13 @@ type lead struct {
 	over     bool
 	locals   []*local // what the store is asked for and has not done
 	checkpoint
-}
+	handover
+	open   int           // ops that were submitted and are not complete
+	leased time.Duration // the group's lease, on the node's clock
+	parts  bool          // it stops in good order
 
-// local is work for the store that is under way.
-type local struct {
-	op *mirror.Op
-	do func()
+	incarnation uint64
+	seen        map[string]uint64 // generations of clients
 }
 
 // ticket is an op's way back to who asked for it.
@@ -48,47 +49,47 @@ type ticket struct {
 }
 
 // promote makes this node the primary under v, after before.
-func (n *node) promote(before, v verdict) {
-	c := n.c
+func (n *node) promote(old, v *control.Volume) {
+	c, before, now := n.c, recordOf(old), recordOf(v)
 	if n.current != nil {
 		n.current.close()
 	}
-	own := &mirror.Promotion{State: n.follower.State(n.store.Intents()), Before: before.conf, Origins: n.follower.Origins()}
+	own := &mirror.Promotion{State: n.follower.State(n.store.Intents()), Before: before.Configuration, Origins: n.follower.Origins()}
 	l := &lead{
-		n: n, conf: c.opt.machine(n.id), reign: v.conf.Epoch, session: n.identity('s', c.unique()),
-		began: c.now, before: before.conf, ids: v.ids, peers: make([]*peer, c.opt.members), retry: make([]time.Duration, c.opt.members),
+		n: n, conf: c.opt.machine(n.id), reign: now.Epoch, session: n.identity('s', c.unique()),
+		began: c.now, before: before.Configuration, ids: now.Stores, incarnation: v.Incarnation, seen: map[string]uint64{}, peers: make([]*peer, c.opt.members), retry: make([]time.Duration, c.opt.members),
 	}
-	if before.conf.Epoch == 0 {
+	if before.Epoch == 0 {
 		own.Origins.Whole = true
 		l.fresh = n.store.New()
 	}
 	l.ids[n.id] = n.store.Meta().Replica
-	err := n.store.Update(func(m *store.Meta) { m.Volume, m.Epoch = c.volume, v.conf.Epoch })
+	err := n.store.Update(func(m *store.Meta) { m.Volume, m.Epoch = c.volume, now.Epoch })
 	if err == nil {
-		own.OutOfSync, err = l.kept(before, v.conf)
+		own.OutOfSync, err = l.kept(n.led(old), now.Configuration)
 	}
 	if err != nil {
 		n.fail(err)
 		return
 	}
-	l.lossy = before.conf.Epoch > 0 && !own.State.Complete
-	n.trace("is promoted, lossy %v, forced %v: %v", l.lossy, n.forced, v.conf)
-	c.began(l.reign, n.forced)
+	l.lossy = before.Epoch > 0 && !own.State.Complete
+	n.trace("is promoted, lossy %v, forced %v: %v", l.lossy, n.forced, now.Configuration)
+	c.began(l)
 	n.lead, l.m = l, mirror.NewMachine(l.conf)
 	l.schedule()
-	l.step(mirror.Event{Kind: mirror.EvCommitted, Conf: v.conf, Own: own})
+	l.step(mirror.Event{Kind: mirror.EvCommitted, Conf: now.Configuration, Own: own})
 }
 
-// kept is what this node wrote down of the members that are not in sync, if it was
-// primary before. The bitmaps of those that are in sync say nothing any more.
-func (l *lead) kept(before verdict, conf mirror.Configuration) (map[mirror.ReplicaID]*dirty.Map, error) {
+// kept is what this node wrote down of the members that are not in sync, if it led
+// before. The bitmaps of those that are in sync say nothing any more.
+func (l *lead) kept(led bool, conf mirror.Configuration) (map[mirror.ReplicaID]*dirty.Map, error) {
 	maps := map[mirror.ReplicaID]*dirty.Map{}
 	for i, id := range l.ids {
 		member := mirror.ReplicaID(i)
 		if member == l.n.id || id == (wire.ID{}) {
 			continue
 		}
-		if conf.InSync.Has(member) || before.conf.Primary != l.n.id {
+		if conf.InSync.Has(member) || !led {
 			if err := l.n.store.RemoveOutOfSync(id); err != nil {
 				return nil, err
 			}
@@ -138,38 +139,38 @@ func (l *lead) tick() {
 	}
 }
 
-// heartbeat renews the leases, of the replicas and of the configuration service.
+// heartbeat renews the leases: of the replicas, and the group's if this node is alone.
 func (l *lead) heartbeat() {
 	for _, p := range l.peers {
 		if p != nil && p.up {
 			p.end.send(p.p.AppendHeartbeat(nil, l.n.now()))
 		}
 	}
-	sent, granted := l.n.now(), false
-	l.n.ask(func(s *service) verdict {
-		granted = s.extend(l.n.id)
-		return verdict{}
-	}, func(verdict) {
-		if !l.over && granted {
+	if !l.m.Alone() {
+		return
+	}
+	sent := l.n.now()
+	l.n.renew(l.m.Configuration().Epoch, func() {
+		if !l.over {
+			l.leased = max(l.leased, sent+leaseTime)
 			l.step(mirror.Event{Kind: mirror.EvLease, Replica: l.n.id, SentAt: sent})
 		}
 	})
 }
 
-// look asks what is in force: another node may be primary.
-func (l *lead) look() {
-	l.n.askCommitted((*service).inForce, l.committed)
-}
+// look is for what this node knows to be in force: another may be primary.
+func (l *lead) look() { l.committed(l.n.known()) }
 
 // committed tells the machine what is in force, if it is new.
-func (l *lead) committed(v verdict) {
-	if l.over || v.conf.Epoch <= l.m.Configuration().Epoch {
+func (l *lead) committed(v *control.Volume) {
+	conf := recordOf(v).Configuration
+	if l.over || conf.Epoch <= l.m.Configuration().Epoch {
 		return
 	}
-	if v.conf.Primary == l.n.id {
-		err := l.n.store.Update(func(m *store.Meta) { m.Epoch = max(m.Epoch, v.conf.Epoch) })
+	if conf.Primary == l.n.id {
+		err := l.n.store.Update(func(m *store.Meta) { m.Epoch = max(m.Epoch, conf.Epoch) })
 		for id := range l.peers {
-			if member := mirror.ReplicaID(id); err == nil && member != l.n.id && v.conf.InSync.Has(member) {
+			if member := mirror.ReplicaID(id); err == nil && member != l.n.id && conf.InSync.Has(member) {
 				err = l.n.store.RemoveOutOfSync(l.ids[id])
 			}
 		}
@@ -178,8 +179,9 @@ func (l *lead) committed(v verdict) {
 			return
 		}
 	}
-	l.n.c.stats.Resyncs += (v.conf.InSync &^ l.m.Configuration().InSync).Len()
-	l.step(mirror.Event{Kind: mirror.EvCommitted, Conf: v.conf})
+	l.parts = l.parted(v)
+	l.n.c.stats.Resyncs += (conf.InSync &^ l.m.Configuration().InSync).Len()
+	l.step(mirror.Event{Kind: mirror.EvCommitted, Conf: conf})
 }
 
 // step feeds the machine one event and does what follows from it.
@@ -240,56 +242,7 @@ func (l *lead) send(a mirror.Action) {
 
 func (l *lead) propose(conf mirror.Configuration) {
 	l.n.trace("proposes: %v", conf)
-	l.n.insist(proposal{id: l.n.c.unique(), conf: conf, ids: slices.Clone(l.ids)}, func(v verdict, _ bool) { l.committed(v) })
-}
-
-// locally does work for the store after a while, unless the reign ends before.
-func (l *lead) locally(op *mirror.Op, d time.Duration, do func()) {
-	w := &local{op, do}
-	l.locals = append(l.locals, w)
-	l.after(d, func() {
-		i := slices.Index(l.locals, w)
-		l.locals = slices.Delete(l.locals, i, i+1)
-		do()
-	})
-}
-
-func (l *lead) apply(op *mirror.Op) {
-	err := l.n.access(op)
-	answer := func() { l.step(mirror.Event{Kind: mirror.EvApplied, Op: op, Err: err}) }
-	if op.Kind == mirror.Read && l.n.rand.IntN(4) == 0 { // the answer lingers after the data was fetched
-		l.after(l.n.diskTime(), answer)
-		return
-	}
-	answer()
-}
-
-// access does an op on the node's store.
-func (n *node) access(op *mirror.Op) error {
-	switch op.Kind {
-	case mirror.Read:
-		return n.store.ReadAt(op.Data, op.Off)
-	case mirror.Write:
-		return n.store.WriteAt(op.Data, op.Off)
-	default:
-		return n.store.Zero(op.Off, op.Len, op.NoHole)
-	}
-}
-
-// sync makes an op durable. What else is durable with it is as little as what was
-// written when the sync began, or as much as what was when it ended.
-func (l *lead) sync(op *mirror.Op) {
-	var err error
-	early := l.n.rand.IntN(2) == 0
-	if early {
-		err = l.n.store.Sync()
-	}
-	l.after(l.n.syncTime(), func() {
-		if !early {
-			err = l.n.store.Sync()
-		}
-		l.step(mirror.Event{Kind: mirror.EvSynced, Op: op, Err: err})
-	})
+	l.n.propose(conf, l.ids, func(v *control.Volume, _ bool) { l.committed(v) })
 }
 
 // agreed notes that the copies in sync agreed on what one has that lost power: from
@@ -324,11 +277,22 @@ func (l *lead) finish() {
 // submit brings an op to the machine; done gets it back, unless the reign ends
 // in a way that ends the process too.
 func (l *lead) submit(op *mirror.Op, done func(*mirror.Op)) {
+	if l.under {
+		op.Tag = &ticket{came: l.n.c.now, done: done}
+		l.parked = append(l.parked, op)
+		return
+	}
+	l.enter(op, done)
+}
+
+func (l *lead) enter(op *mirror.Op, done func(*mirror.Op)) {
 	op.Tag = &ticket{came: l.n.c.now, done: done}
+	l.open++
 	l.step(mirror.Event{Kind: mirror.EvSubmit, Op: op})
 }
 
 func (l *lead) complete(op *mirror.Op) {
+	l.open--
 	t := op.Tag.(*ticket)
 	if op.Err == nil {
 		l.n.c.acknowledged(l, op, t.came)
@@ -351,7 +315,14 @@ func (l *lead) stop(err error) {
 		op.Err = err
 		op.Tag.(*ticket).done(op)
 	})
+	for _, op := range l.parked {
+		op.Err = err
+		op.Tag.(*ticket).done(op)
+	}
 	l.n.beFollower()
+	if l.parts {
+		l.n.follower.Agreed()
+	}
 	l.n.rest = l.n.now() + l.n.between(0, 2*graceTime)
 	if errors.Is(err, mirror.ErrBetterCopy) { // whoever has it needs the time
 		l.n.rest += 4 * graceTime
@@ -377,15 +348,4 @@ func (l *lead) interrupt(end func(*end)) {
 		}
 	}
 	l.locals = nil
-}
-
-// tear does a write up to some sector.
-func (n *node) tear(op *mirror.Op) {
-	part := mirror.Op{Kind: op.Kind, Off: op.Off, Len: (1 + n.rand.Int64N(op.Len/sectorSize)) * sectorSize}
-	if op.Kind == mirror.Write {
-		part.Data = op.Data[:part.Len]
-	}
-	if err := n.access(&part); err != nil {
-		n.trace("a write that was under way: %v", err)
-	}
 }

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// place is who can send and receive: the nodes from 0 on, then the configuration
-// service, then the clients.
+// place is who can send and receive: the nodes from 0 on, then the witness, then the
+// clients.
 type place int
 
 // path is one direction between two places.
@@ -64,11 +64,14 @@ func (n *network) arrive(p *path, to place, deliver func()) {
 		if p.cut {
 			return
 		}
-		if int(to) < len(n.c.nodes) {
+		switch {
+		case int(to) < len(n.c.nodes):
 			n.c.nodes[to].run(deliver)
-			return
+		case to == n.c.witness.at:
+			n.c.witness.run(deliver)
+		default:
+			deliver() // a client's machine
 		}
-		deliver()
 	})
 }
 

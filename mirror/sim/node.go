@@ -3,7 +3,6 @@ package sim
 import (
 	"encoding/binary"
 	"errors"
-	"math/rand/v2"
 	"time"
 
 	"lockstep/mirror"
@@ -12,23 +11,17 @@ import (
 )
 
 // node is one machine with one disk and one process, which is a replica and, for
-// as long as it is primary, also that.
+// as long as it is primary, also that; and a member of the group.
 type node struct {
-	c     *cluster
-	id    mirror.ReplicaID
-	rand  *rand.Rand
-	clock clock
+	process
+	id mirror.ReplicaID
 
 	disk   *memfs.FS
 	disks  uint64 // how many it has had
 	boots  uint64
-	up     bool
-	paused bool
-	broken bool     // its disk; the process does not start
-	asleep bool     // it is down, and its copy was whole then, and is
-	doomed bool     // its disk stops at one of the next changes
-	life   int      // of the process; timers of an earlier one do nothing
-	late   []func() // what is to be done when the pause is over
+	broken bool // its disk; the process does not start
+	asleep bool // it is down, and its copy was whole then, and is
+	doomed bool // its disk stops at one of the next changes
 
 	slowSync, slowWrite time.Duration // until then syncs and writes take long
 
@@ -37,19 +30,17 @@ type node struct {
 	sessions []*session // connections that primaries opened
 	current  *session   // the one that the follower serves
 	lead     *lead      // this node is primary, or being promoted
+	voter    *voter
+	senders  []*sender // of commands, that are idle
 
 	taking   bool          // a proposal to become primary is on its way
-	proposed time.Duration // when the last one was sent
+	proposed time.Duration // when the last command was sent
 	rest     time.Duration // not primary again, by its own proposal, before that
 	permit   uint64        // the operator's word: this node may follow that epoch, though it lost power
 	force    bool          // and counts as whole
 	forced   bool          // it did so
+	forgot   bool          // though it had no copy that was ever whole
 }
-
-func (n *node) place() place { return place(n.id) }
-
-// now is the node's own clock.
-func (n *node) now() time.Duration { return n.clock.at(n.c.now) }
 
 func (n *node) trace(format string, args ...any) {
 	if n.c.out != nil {
@@ -57,41 +48,10 @@ func (n *node) trace(format string, args ...any) {
 	}
 }
 
-// run does something that came from outside: not while the process is down, and
-// after the pause while it is paused.
-func (n *node) run(do func()) {
-	switch {
-	case !n.up:
-	case n.paused:
-		n.late = append(n.late, do)
-	default:
-		do()
-		n.meetDoom()
-	}
-}
-
-// after does something later in the same life of the process.
-func (n *node) after(d time.Duration, do func()) {
-	life := n.life
-	n.c.after(d, func() {
-		if n.life == life {
-			n.run(do)
-		}
-	})
-}
-
-// every does something again and again in the same life of the process.
-func (n *node) every(interval time.Duration, do func()) {
-	n.after(interval, func() {
-		n.every(interval, do)
-		do()
-	})
-}
-
 // newDisk gives the node an empty disk.
 func (n *node) newDisk() {
 	n.disks++
-	n.broken, n.forced, n.asleep = false, false, false
+	n.broken, n.forced, n.forgot, n.asleep = false, false, false, false
 	n.disk = memfs.New(n.rand.Uint64())
 }
 
@@ -116,8 +76,9 @@ func (n *node) boot() {
 		}
 		return
 	}
-	n.life++
-	n.store, n.up = s, true
+	n.begin()
+	n.store = s
+	n.voter.start()
 	n.beFollower()
 	m := s.Meta()
 	n.trace("starts: epoch %d, complete %v, lossy %v", m.Epoch, m.Complete, m.Lossy)
@@ -173,9 +134,9 @@ func (n *node) down(end func(*end)) {
 		end(s.end)
 	}
 	n.asleep = n.store.Meta().Complete
-	n.sessions, n.current, n.lead, n.late = nil, nil, nil, nil
-	n.up, n.paused, n.taking, n.store = false, false, false, nil
-	n.life++
+	n.sessions, n.current, n.lead, n.senders = nil, nil, nil, nil
+	n.taking, n.store = false, nil
+	n.end()
 }
 
 // whole says whether this copy has every acknowledged write, as far as it knows.
@@ -185,33 +146,6 @@ func (n *node) whole() bool {
 		return m.Complete && m.Broken == ""
 	}
 	return n.asleep && !n.broken
-}
-
-func (n *node) pause() { n.paused = n.up }
-
-// resume goes on with what came while the node was paused.
-func (n *node) resume() {
-	if !n.paused {
-		return
-	}
-	n.paused = false
-	late := n.late
-	n.late = nil
-	for i, do := range late {
-		if n.paused || !n.up { // it ended itself meanwhile
-			if n.up {
-				n.late = append(append([]func(){}, late[i:]...), n.late...)
-			}
-			return
-		}
-		do()
-		n.meetDoom()
-	}
-}
-
-// between is a random time from low to high.
-func (n *node) between(low, high time.Duration) time.Duration {
-	return low + time.Duration(n.rand.Int64N(int64(high-low)+1))
 }
 
 // diskTime is how long a read or write takes.

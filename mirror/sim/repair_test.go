@@ -10,16 +10,14 @@ import (
 // TestRepair: a bit that changes on one replica's disk is found by a verification, and
 // mended by one that may.
 func TestRepair(t *testing.T) {
-	c := newCluster(3, nil)
-	for _, n := range c.nodes {
-		n.start()
-	}
+	c := newCluster(3, drawOptions(source(3, sourceOptions)), nil)
+	c.startAll()
 	for _, k := range c.clients[:c.opt.clients] {
 		k.begin(c.opt.slots)
 	}
 	c.advance(20 * time.Second)
 	c.settle()
-	primary := c.service.conf.Primary
+	primary := c.conf().Primary
 	replica := (primary + 1) % mirror.ReplicaID(c.opt.members)
 	off, _, err := c.nodes[replica].store.Data(0)
 	if err != nil || len(c.wrong) > 0 {

@@ -1,103 +1,158 @@
 package sim
 
 import (
+	"fmt"
 	"time"
 
 	"lockstep/mirror"
+	"lockstep/mirror/control"
 	"lockstep/mirror/wire"
 )
 
-// service is the configuration service: it stands for the raft group, as one
-// thing that does not fail, but that nodes may not reach. It keeps the
-// configuration, and which store each member in it had.
-type service struct {
-	c     *cluster
-	place place
-	conf  mirror.Configuration
-	by    uint64    // the proposal that made it so
-	ids   []wire.ID // of the members' stores; zero: not known
-	lease time.Duration
-	slow  time.Duration // until then proposals take long
-}
+const volumeName = "sim"
 
-// proposal is one attempt to change the configuration.
-type proposal struct {
-	id   uint64
-	conf mirror.Configuration
-	ids  []wire.ID
-}
+// names of the nodes, in the group's records.
+var names = [...]string{"a", "b", "c", "d", "e", "f"}
 
-// verdict is what is in force, and by which proposal.
-type verdict struct {
-	conf mirror.Configuration
-	by   uint64
-	ids  []wire.ID
-}
+func name(p place) string { return names[p] }
 
-func (s *service) inForce() verdict {
-	return verdict{s.conf, s.by, append([]wire.ID(nil), s.ids...)}
-}
+func (n *node) name() string { return name(n.at) }
 
-// propose is the compare-and-swap. Who wants to take over from a primary that is
-// alone waits until that one's lease is over.
-func (s *service) propose(p proposal) verdict {
-	waits := p.conf.Primary != s.conf.Primary && s.conf.InSync.Len() == 1 && s.c.now < s.lease
-	if p.conf.Epoch == s.conf.Epoch+1 && !waits {
-		s.conf, s.by = p.conf, p.id
-		copy(s.ids, p.ids)
-		s.c.trace("service", "%v", p.conf)
-		s.c.spring(ambushConf)
+// beginning is the state of a group that has nodes and a volume, and nothing more.
+func beginning(members int) *control.State {
+	s := control.NewState()
+	nodes := names[:members]
+	for _, name := range nodes {
+		s, _ = s.Apply(control.AddNode(name, control.Node{Addr: name}))
 	}
-	return s.inForce()
-}
-
-// extend gives a primary its lease, if it is the one in force. The service's own
-// promise is longer by more than clocks drift apart.
-func (s *service) extend(from mirror.ReplicaID) (granted bool) {
-	if granted = s.conf.Primary == from; granted {
-		s.lease = s.c.now + leaseTime + leaseTime/8
+	s, r := s.Apply(control.CreateVolume(volumeName, control.ID{'v', 15: 1}, volumeSize, control.Policy{}, nodes...))
+	if !r.Won {
+		panic(fmt.Sprint("a volume cannot be created: ", r.Refused))
 	}
-	return granted
+	return s
 }
 
-// ask sends a request to the service and gives its answer to done, if both
-// arrive: once at most.
-func (n *node) ask(request func(*service) verdict, done func(verdict)) {
-	n.askFor(0, 0, request, done)
-}
-
-// askCommitted is ask for what goes through a log, which may take long: before it is
-// done, or before the answer is there.
-func (n *node) askCommitted(request func(*service) verdict, done func(verdict)) {
-	d := n.c.service.commitTime()
-	if n.c.net.rand.IntN(2) == 0 {
-		n.askFor(d, 0, request, done)
-	} else {
-		n.askFor(0, d, request, done)
+func memberOf(v *control.Volume, node string) mirror.ReplicaID {
+	if slot := v.Slot(node); slot >= 0 {
+		return mirror.ReplicaID(slot)
 	}
+	return mirror.NoReplica
 }
 
-func (n *node) askFor(before, after time.Duration, request func(*service) verdict, done func(verdict)) {
-	s, life, answered := n.c.service, n.life, false
-	n.c.net.datagram(n.place(), s.place, func() {
-		n.c.after(before, func() {
-			v := request(s)
-			n.c.after(after, func() {
-				n.c.net.datagram(s.place, n.place(), func() {
-					if n.life == life && !answered {
-						answered = true
-						done(v)
-					}
-				})
+// recordOf is what v says of the members.
+func recordOf(v *control.Volume) mirror.Record {
+	r := mirror.Record{By: memberOf(v, v.By)}
+	r.Epoch, r.Primary = v.Epoch, memberOf(v, v.Primary)
+	for i, replica := range v.Replicas {
+		if replica.InSync {
+			r.InSync = r.InSync.With(mirror.ReplicaID(i))
+		}
+		r.Stores[i] = wire.ID(replica.Store)
+	}
+	return r
+}
+
+// conf is the configuration in force, whoever knows.
+func (c *cluster) conf() mirror.Configuration { return recordOf(c.group.latest.volume()).Configuration }
+
+// known is what this node knows of the volume.
+func (n *node) known() *control.Volume { return n.voter.applied.volume() }
+
+// sender numbers commands, one at a time, so that the group can tell a repetition.
+type sender struct {
+	client string
+	seq    uint64
+}
+
+func (n *node) sender() *sender {
+	if last := len(n.senders) - 1; last >= 0 {
+		s := n.senders[last]
+		n.senders = n.senders[:last]
+		return s
+	}
+	return &sender{client: fmt.Sprint(n.name(), n.c.unique())}
+}
+
+// do has the group do a command once, and gives what it came to to done. It tries
+// until that is known.
+func (n *node) do(c control.Command, done func(control.Result)) {
+	s := n.sender()
+	s.seq++
+	c.Client, c.Seq = s.client, s.seq
+	answered, attempts := false, 0
+	var try func()
+	try = func() {
+		if answered {
+			return
+		}
+		n.proposed = n.c.now
+		n.command(c, attempts, func(r control.Result) {
+			if !answered {
+				answered = true
+				n.senders = append(n.senders, s)
+				done(r)
+			}
+		})
+		attempts++
+		n.after(n.between(250*time.Millisecond, 400*time.Millisecond), try)
+	}
+	try()
+}
+
+// atLeader asks whoever leads, as far as this node knows, for something.
+func (n *node) atLeader(attempt int, request func(v *voter, reply func(do func()))) {
+	to, life := n.voter.leader, n.life
+	if to == nowhere || attempt%3 == 2 {
+		to = n.c.group.voters[n.rand.IntN(len(n.c.group.voters))].at
+	}
+	n.c.net.datagram(n.at, to, func() {
+		v := n.c.group.voters[to]
+		if v.role != leading {
+			return
+		}
+		request(v, func(do func()) {
+			n.c.net.datagram(to, n.at, func() {
+				if n.life == life {
+					do()
+				}
 			})
 		})
 	})
 }
 
-// commitTime is how long a proposal takes.
-func (s *service) commitTime() time.Duration {
-	if s.c.now >= s.slow {
-		return 0
+func (n *node) command(c control.Command, attempt int, done func(control.Result)) {
+	n.atLeader(attempt, func(v *voter, reply func(func())) {
+		v.write(func() {
+			if v.role == leading {
+				v.command(c, func(r control.Result) { reply(func() { done(r) }) })
+			}
+		})
+	})
+}
+
+// renew asks for the lease of a lone primary.
+func (n *node) renew(epoch uint64, done func()) {
+	n.atLeader(0, func(v *voter, reply func(func())) {
+		v.renew(n.name(), epoch, func() { reply(done) })
+	})
+}
+
+// propose has the group decide on a configuration of this node's, until it is known
+// what is in force then, and whether that is it.
+func (n *node) propose(conf mirror.Configuration, stores [mirror.MaxReplicas]wire.ID, done func(v *control.Volume, won bool)) {
+	var inSync []int
+	var ids []control.ID
+	for i := range n.c.nodes {
+		if conf.InSync.Has(mirror.ReplicaID(i)) {
+			inSync = append(inSync, i)
+		}
+		ids = append(ids, control.ID(stores[i]))
 	}
-	return time.Duration(s.c.net.rand.Int64N(int64(time.Second)))
+	c := control.Propose(volumeName, conf.Epoch, name(place(conf.Primary)), n.name(), inSync, ids)
+	n.do(c, func(r control.Result) {
+		if r.Refused != "" || r.Expired {
+			n.c.violate("node %d's proposal %v is refused: %s", n.id, conf, r.Refused)
+		}
+		done(r.Volume, r.Won)
+	})
 }

@@ -24,6 +24,10 @@ type Stats struct {
 	Promotions int
 	Losses     int // promotions of copies that had lost power
 	Resyncs    int // members that came back in sync
+	Elections  int // of the group's leader
+	Handovers  int
+	Forced     int // failovers
+	Attached   int // generations of clients that came to a node
 	Faults     [faultKinds]int
 	Violations int
 	Unknown    int // of them, those where the checker gave up
@@ -54,6 +58,10 @@ func (s *Stats) Add(o Stats) {
 	s.Promotions += o.Promotions
 	s.Losses += o.Losses
 	s.Resyncs += o.Resyncs
+	s.Elections += o.Elections
+	s.Handovers += o.Handovers
+	s.Forced += o.Forced
+	s.Attached += o.Attached
 	s.Violations += o.Violations
 	s.Unknown += o.Unknown
 	for kind, n := range o.Faults {
@@ -69,8 +77,8 @@ func (s *Stats) String() string {
 			faults = append(faults, fmt.Sprintf("%v %d", faultKind(kind), n))
 		}
 	}
-	return fmt.Sprintf("seeds %d, virtual hours %.2f, reads %d, writes %d, flushes %d, unknown outcomes %d, sector ops checked %d, promotions %d (%d after power loss), resyncs %d, faults (%s), violations %d, checker unknown %d",
-		s.Seeds, s.Virtual.Hours(), s.Reads, s.Writes, s.Flushes, s.Lost, s.Checked, s.Promotions, s.Losses, s.Resyncs, strings.Join(faults, ", "), s.Violations, s.Unknown)
+	return fmt.Sprintf("seeds %d, virtual hours %.2f, reads %d, writes %d, flushes %d, unknown outcomes %d, sector ops checked %d, promotions %d (%d after power loss), resyncs %d, elections %d, handovers %d, forced failovers %d, clients attached %d, faults (%s), violations %d, checker unknown %d",
+		s.Seeds, s.Virtual.Hours(), s.Reads, s.Writes, s.Flushes, s.Lost, s.Checked, s.Promotions, s.Losses, s.Resyncs, s.Elections, s.Handovers, s.Forced, s.Attached, strings.Join(faults, ", "), s.Violations, s.Unknown)
 }
 
 // Result is what a run came to.

@@ -4,52 +4,61 @@ import (
 	"time"
 
 	"lockstep/mirror"
+	"lockstep/mirror/control"
+	"lockstep/mirror/internal/sabotage"
 )
 
-// pollInterval is how often a node that is not primary asks who is.
+// pollInterval is how often a node that is not primary looks whether it should be.
 const pollInterval = 150 * time.Millisecond
 
-// poll asks for the configuration, now and for as long as the process lives.
+// poll looks at what this node knows, now and for as long as the process lives.
 func (n *node) poll() {
 	n.after(n.between(pollInterval/2, pollInterval), n.poll)
-	if n.lead == nil && !n.taking {
-		n.ask((*service).inForce, n.consider)
-	}
+	n.consider()
 }
 
-// consider proposes this node as primary if it may be. That holds for who was
-// primary before, too: an earlier life of the process may have made a promise.
-func (n *node) consider(v verdict) {
-	conf := v.conf
-	again := mirror.Configuration{Epoch: conf.Epoch + 1, Primary: n.id, InSync: conf.InSync}
-	switch {
-	case n.lead != nil || n.taking || n.now() < n.rest:
-	case conf.Epoch == 0 && conf.Primary == n.id:
-		n.take(v, again)
-	case n.permitted(conf):
-		if n.force {
+// learn is the news of another configuration.
+func (n *node) learn() {
+	n.after(n.between(0, 3*time.Millisecond), func() {
+		if n.lead != nil {
+			n.lead.look()
+		} else {
+			n.consider()
+		}
+	})
+}
+
+// consider proposes this node as primary if it may be.
+func (n *node) consider() {
+	if n.lead != nil || n.taking || n.now() < n.rest {
+		return
+	}
+	v := n.known()
+	r := recordOf(v)
+	if allowed := n.permitted(r.Configuration); allowed || v.Forced && r.Primary == n.id && !n.store.Meta().Complete {
+		if n.force || !allowed {
 			if err := n.obey(); err != nil {
 				n.fail(err)
 				return
 			}
 		}
-		n.take(v, again)
-	case conf.Primary == n.id && conf.InSync.Has(n.id) && n.store.Meta().Lossy:
-		n.take(v, again) // in vain, if another copy is whole
-	case !n.follower.MayTakeOver(conf, n.id, graceTime, n.now()):
-	case conf.Primary == n.id:
-		n.take(v, again)
-	default:
-		n.take(v, conf.Takeover(n.id))
+		if allowed {
+			n.take(v, mirror.Configuration{Epoch: r.Epoch + 1, Primary: n.id, InSync: r.InSync})
+			return
+		}
+	}
+	if next, ok := n.follower.Claim(r, n.id, graceTime, n.now()); ok {
+		n.take(v, next)
 	}
 }
 
 // take proposes next until it is known whether that won.
-func (n *node) take(before verdict, next mirror.Configuration) {
-	if before.conf.Primary != n.id {
+func (n *node) take(before *control.Volume, next mirror.Configuration) {
+	stores := recordOf(before).Stores
+	if !n.led(before) {
 		// What was kept as an earlier primary says nothing about what was written since.
-		for _, id := range before.ids {
-			if err := n.store.RemoveOutOfSync(id); err != nil {
+		for i := range n.c.nodes {
+			if err := n.store.RemoveOutOfSync(stores[i]); err != nil {
 				n.fail(err)
 				return
 			}
@@ -58,33 +67,31 @@ func (n *node) take(before verdict, next mirror.Configuration) {
 	n.follower.Fence(next.Epoch)
 	n.taking = true
 	n.trace("proposes itself: %v", next)
-	n.insist(proposal{id: n.c.unique(), conf: next, ids: before.ids}, func(v verdict, won bool) {
-		n.taking = false
+	n.propose(next, stores, func(v *control.Volume, won bool) {
 		if !won || n.follower.Identity().Epoch >= next.Epoch {
-			n.trace("lost: %v", v.conf)
+			n.taking = false
+			n.trace("lost: %v", recordOf(v).Configuration)
 			return
 		}
-		n.promote(before, v)
+		n.await(next.Epoch, func() {
+			n.taking = false
+			if n.follower.Identity().Epoch < next.Epoch {
+				n.promote(before, v)
+			}
+		})
 	})
 }
 
-// insist proposes p until the answer is known: what is in force, and whether that
-// is p.
-func (n *node) insist(p proposal, done func(v verdict, won bool)) {
-	answered := false
-	var try func()
-	try = func() {
-		if answered {
-			return
-		}
-		n.proposed = n.c.now
-		n.askCommitted(func(s *service) verdict { return s.propose(p) }, func(v verdict) {
-			if !answered {
-				answered = true
-				done(v, v.by == p.id)
-			}
-		})
-		n.after(n.between(250*time.Millisecond, 400*time.Millisecond), try)
+// led says whether this node was the primary of v itself: nobody named it that.
+func (n *node) led(v *control.Volume) bool {
+	return v.Primary == n.name() && (v.By == v.Primary || sabotage.On("kept"))
+}
+
+// await waits until this node knows of an epoch, and so of all that was decided before.
+func (n *node) await(epoch uint64, do func()) {
+	if n.known().Epoch >= epoch {
+		do()
+		return
 	}
-	try()
+	n.after(time.Millisecond, func() { n.await(epoch, do) })
 }

@@ -29,7 +29,11 @@ type bitmapFile struct {
 	peer [16]byte // whose out-of-sync bitmap it is
 }
 
-func fileSize(m *dirty.Map) int64 { return int64(m.Pages()+1) * pageSize }
+// fileSize is that of a bitmap of a volume of size bytes.
+func fileSize(size, block int64) int64 {
+	blocks := (size-1)/block + 1
+	return ((blocks-1)/dirty.PageBits + 2) * pageSize
+}
 
 // encodePage completes a page whose bits or header are in place.
 func (b bitmapFile) encodePage(p []byte, number int) {
@@ -66,23 +70,25 @@ func (b bitmapFile) header(m *dirty.Map) []byte {
 	return p
 }
 
-func (b bitmapFile) checkHeader(p []byte, m *dirty.Map) error {
+// checkHeader returns the size of the volume when the file was made: at most what it
+// is now.
+func (b bitmapFile) checkHeader(p []byte, m *dirty.Map) (size int64, err error) {
 	if err := b.checkPage(p, 0); err != nil {
-		return err
+		return 0, err
 	}
-	size, block := binary.BigEndian.Uint64(p[pageHead:]), binary.BigEndian.Uint64(p[pageHead+8:])
-	if size != uint64(m.Size()) || block != uint64(m.Block()) || [16]byte(p[pageHead+16:]) != b.peer {
-		return fmt.Errorf("%w: %s is for %x, %d bytes in blocks of %d, not for %x, %d in %d", ErrCorrupt, b.path(b.name),
+	size, block := int64(binary.BigEndian.Uint64(p[pageHead:])), binary.BigEndian.Uint64(p[pageHead+8:])
+	if size <= 0 || size > m.Size() || block != uint64(m.Block()) || [16]byte(p[pageHead+16:]) != b.peer {
+		return 0, fmt.Errorf("%w: %s is for %x, %d bytes in blocks of %d, not for %x, %d in %d", ErrCorrupt, b.path(b.name),
 			p[pageHead+16:][:16], size, block, b.peer, m.Size(), m.Block())
 	}
-	return nil
+	return size, nil
 }
 
 // create puts a file that holds m in the place of what was there, durably.
 func (b bitmapFile) create(m *dirty.Map) error {
 	m.TakeChanged()
 	return b.replace(b.name, func(f vfs.File) error {
-		if err := f.Truncate(fileSize(m)); err != nil {
+		if err := f.Truncate(fileSize(m.Size(), m.Block())); err != nil {
 			return err
 		}
 		if _, err := f.WriteAt(b.header(m), 0); err != nil {
@@ -142,34 +148,50 @@ func (b bitmapFile) write(f vfs.File, m *dirty.Map, pages []int) error {
 }
 
 // load reads the file into the empty map m. What is corrupt counts as set: the
-// error then wraps ErrCorrupt and m is usable, a superset of what was kept.
-func (b bitmapFile) load(f vfs.File, m *dirty.Map) error {
+// error then wraps ErrCorrupt and m is usable, a superset of what was kept. A file
+// from before the volume grew has the first part of m, and is to be replaced: whole
+// is false.
+func (b bitmapFile) load(f vfs.File, m *dirty.Map) (whole bool, err error) {
+	had, err := b.sizeOf(f, m)
+	if errors.Is(err, ErrCorrupt) {
+		m.AddAll()
+	}
+	if err != nil {
+		return false, err
+	}
+	err = b.loadPages(f, m, fileSize(had, m.Block()))
+	m.TakeChanged()
+	return err == nil && had == m.Size(), err
+}
+
+// sizeOf is the size of the volume when the file was made, which is all there.
+func (b bitmapFile) sizeOf(f vfs.File, m *dirty.Map) (int64, error) {
 	size, err := f.Size()
 	if err != nil {
-		return err
-	}
-	if want := fileSize(m); size != want {
-		m.AddAll()
-		return fmt.Errorf("%w: %s has %d bytes, not %d", ErrCorrupt, b.path(b.name), size, want)
+		return 0, err
 	}
 	head := make([]byte, pageSize)
+	if size < pageSize {
+		return 0, fmt.Errorf("%w: %s has %d bytes, not even a header", ErrCorrupt, b.path(b.name), size)
+	}
 	if _, err := f.ReadAt(head, 0); err != nil {
-		return err
+		return 0, err
 	}
-	if err := b.checkHeader(head, m); err != nil {
-		m.AddAll()
-		return err
+	had, err := b.checkHeader(head, m)
+	if err != nil {
+		return 0, err
 	}
-	err = b.loadPages(f, m)
-	m.TakeChanged()
-	return err
+	if want := fileSize(had, m.Block()); size != want {
+		return 0, fmt.Errorf("%w: %s has %d bytes, not %d", ErrCorrupt, b.path(b.name), size, want)
+	}
+	return had, nil
 }
 
 // loadPages reads only what is no hole: a large bitmap is mostly that.
-func (b bitmapFile) loadPages(f vfs.File, m *dirty.Map) error {
+func (b bitmapFile) loadPages(f vfs.File, m *dirty.Map, size int64) error {
 	var corrupt corruptPages
 	buf := make([]byte, 256*pageSize)
-	for off, size := int64(pageSize), fileSize(m); off < size; {
+	for off := int64(pageSize); off < size; {
 		start, end, err := f.Data(off)
 		if err != nil {
 			return err

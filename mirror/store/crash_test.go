@@ -66,6 +66,25 @@ func TestEveryCrashPoint(t *testing.T) {
 	t.Logf("%d crash points", runs)
 }
 
+// TestEveryCrashPointOfGrowth has a growth between all pairs of operations. What is asked
+// for after a crash is the old size and the new one in turn.
+func TestEveryCrashPointOfGrowth(t *testing.T) {
+	with := append([]crashOp{growth}, crashOps...)
+	seed := uint64(0)
+	for _, before := range with {
+		for _, after := range with {
+			ops := []crashOp{before, growth, after}
+			for n, down := 1, true; down; n++ {
+				for _, keep := range ways {
+					down = crashIn(t, ops, n, keep, seed, false)
+					seed++
+				}
+				seed++ // or one way would always go with one size
+			}
+		}
+	}
+}
+
 func TestEveryCrashPointOfCreation(t *testing.T) {
 	for seed := range uint64(20) {
 		for n, down := 1, true; down; n++ {
@@ -89,7 +108,11 @@ func TestRandomCrashes(t *testing.T) {
 			m.disk.CrashAt(1 + r.IntN(60))
 			var err error
 			for len(ops) < 15 && err == nil {
-				ops = append(ops, crashOps[r.IntN(len(crashOps))])
+				op := growth
+				if i := r.IntN(len(crashOps) + 1); i < len(crashOps) {
+					op = crashOps[i]
+				}
+				ops = append(ops, op)
 				err = ops[len(ops)-1].run(m)
 			}
 			if err != nil && !errors.Is(err, memfs.ErrCrashed) {
@@ -108,7 +131,7 @@ func (m *crashModel) crashAndCheck(r *rand.Rand) error {
 	m.disk.Crash(r.Float64())
 	m.disk.CrashAt(r.IntN(12))
 	m.boot++
-	if m.open() != nil {
+	if m.openAny() != nil {
 		m.disk.Crash(r.Float64())
 		m.mayBeClean = true // unless the first attempt got as far as saying otherwise
 	} else {
@@ -124,11 +147,11 @@ func (m *crashModel) crashAndCheck(r *rand.Rand) error {
 }
 
 func (m *crashModel) goOn() error {
-	p := make([]byte, crashSize)
+	p := make([]byte, m.size)
 	if err := m.s.ReadAt(p, 0); err != nil {
 		return err
 	}
-	for i := range m.synced {
+	for i := range p[:m.size/SectorSize] {
 		m.synced[i], m.since[i] = p[i*SectorSize], nil
 	}
 	meta := m.s.Meta()
@@ -137,7 +160,7 @@ func (m *crashModel) goOn() error {
 	m.missed, m.saved = 0, false
 	if set, err := m.s.OutOfSync(crashPeer); err == nil {
 		m.saved = true
-		for i := range int64(crashSectors) {
+		for i := range m.size / SectorSize {
 			if set.Has(i*SectorSize, 1) {
 				m.missed |= 1 << i
 			}

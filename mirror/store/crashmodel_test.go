@@ -6,17 +6,20 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 	"testing"
 
 	"lockstep/mirror/dirty"
 	"lockstep/mirror/store/memfs"
 )
 
-// A volume of four regions of eight sectors.
+// A volume of regions of eight sectors: two and a half at first, and half a one more
+// whenever it grows, up to four.
 const (
-	crashSize    = 4 * crashRegion
+	crashSize    = 5 * crashRegion / 2
+	crashLargest = 4 * crashRegion
 	crashRegion  = 4096
-	crashSectors = crashSize / SectorSize
+	crashSectors = crashLargest / SectorSize
 )
 
 var crashPeer = [16]byte{15: 9}
@@ -26,6 +29,10 @@ type crashModel struct {
 	disk *memfs.FS
 	boot byte
 	s    *Store
+
+	size   int64 // of the volume
+	grows  int64 // a growth to this size did not end; 0: none
+	goesOn bool  // that is what is asked for after a crash, and not the old size
 
 	value  byte // of the last write
 	synced [crashSectors]byte
@@ -44,7 +51,7 @@ type crashModel struct {
 }
 
 func newCrashModel(t *testing.T, seed uint64) *crashModel {
-	m := &crashModel{disk: memfs.New(seed)}
+	m := &crashModel{disk: memfs.New(seed), size: crashSize, goesOn: seed%2 == 0}
 	err := errors.Join(m.disk.MkdirAll("/disk", 0o700), m.disk.MkdirAll("/meta", 0o700), m.disk.SyncDir("/"))
 	if err != nil {
 		t.Fatal(err)
@@ -52,10 +59,12 @@ func newCrashModel(t *testing.T, seed uint64) *crashModel {
 	return m
 }
 
-func (m *crashModel) open() (err error) {
+func (m *crashModel) open() (err error) { return m.openAs(m.size, false) }
+
+func (m *crashModel) openAs(size int64, grow bool) (err error) {
 	boot := m.boot
 	m.s, err = Open(Options{
-		Path: "/disk/data", Meta: "/meta/data", Size: crashSize, Region: crashRegion, Block: SectorSize, FS: m.disk,
+		Path: "/disk/data", Meta: "/meta/data", Size: size, Grow: grow, Region: crashRegion, Block: SectorSize, FS: m.disk,
 		BootID: func() ([16]byte, error) { return [16]byte{boot}, nil },
 		NewID:  func() [16]byte { return [16]byte{1} },
 	})
@@ -82,6 +91,8 @@ var crashOps = []crashOp{
 	{"remove", (*crashModel).remove},
 	{"stop", (*crashModel).stop},
 }
+
+var growth = crashOp{"grow", (*crashModel).grow}
 
 func (m *crashModel) write(off, n int64) error {
 	m.value++
@@ -151,9 +162,10 @@ func (m *crashModel) update() error {
 }
 
 func (m *crashModel) save(missed uint32) error {
+	missed &= 1<<(m.size/SectorSize) - 1
 	m.saving, m.savingSaved, m.saves = true, true, missed
-	set := dirty.New(crashSize, SectorSize)
-	for i := range int64(crashSectors) {
+	set := dirty.New(m.size, SectorSize)
+	for i := range m.size / SectorSize {
 		if missed>>i&1 != 0 {
 			set.Add(i*SectorSize, 1)
 		}
@@ -183,25 +195,69 @@ func (m *crashModel) stop() error {
 	return m.open()
 }
 
+// grow ends without a stop, or after one, and writes to what it gained.
+func (m *crashModel) grow() error {
+	next := min(m.size+crashRegion/2, crashLargest)
+	if next == m.size {
+		return nil
+	}
+	if err := m.s.Close(); err != nil {
+		return err
+	}
+	m.grows = next
+	if err := m.openAs(next, true); err != nil {
+		return err
+	}
+	m.size, m.grows = next, 0
+	return m.write(next-SectorSize, SectorSize)
+}
+
+// openAny opens the store after a crash, which may have cut a growth off: it has the old
+// size then, or the new one, or is made to have the new one.
+func (m *crashModel) openAny() error {
+	if m.grows == 0 {
+		return m.open()
+	}
+	if m.goesOn {
+		if err := m.openAs(m.grows, true); err != nil {
+			return err
+		}
+		m.size, m.grows = m.grows, 0
+		return nil
+	}
+	err := m.open()
+	if err != nil && strings.Contains(err.Error(), fmt.Sprintf("its size is %d bytes, not the %d asked for", m.grows, m.size)) {
+		m.size = m.grows
+		err = m.open()
+	}
+	if err == nil {
+		m.grows = 0
+	}
+	return err
+}
+
 // reopen opens the store after a crash and compares it with the model.
 func (m *crashModel) reopen(power bool) error {
 	clean := m.mayBeClean
 	if power {
 		m.boot++
 	}
-	if err := m.open(); err != nil {
+	if err := m.openAny(); err != nil {
 		return err
 	}
 	return errors.Join(m.checkData(power), m.checkMeta(power, clean), m.checkMissed(), errors.Join(m.s.Warnings()...))
 }
 
 func (m *crashModel) checkData(power bool) error {
-	p := make([]byte, crashSize)
+	p := make([]byte, m.size)
 	if err := m.s.ReadAt(p, 0); err != nil {
 		return err
 	}
+	if found, err := m.s.data.Size(); err != nil || found != m.size || m.s.Size() != m.size || m.s.Meta().Size != m.size {
+		return fmt.Errorf("the data has %d bytes (%v) and the store %d, want %d", found, err, m.s.Size(), m.size)
+	}
 	intents := m.s.Intents()
-	for i := range int64(crashSectors) {
+	for i := range m.size / SectorSize {
 		sector := p[i*SectorSize:][:SectorSize]
 		value := sector[0]
 		switch {
@@ -218,7 +274,7 @@ func (m *crashModel) checkData(power bool) error {
 			return fmt.Errorf("the intent of region %d is lost", r)
 		}
 	}
-	if m.s.New() && (m.written || !bytes.Equal(p, make([]byte, crashSize))) {
+	if m.s.New() && (m.written || !bytes.Equal(p, make([]byte, m.size))) {
 		return errors.New("a store that was written to calls itself new")
 	}
 	return nil
@@ -262,7 +318,7 @@ func (m *crashModel) checkMissed() error {
 		return errors.New("an out-of-sync bitmap is there that was removed")
 	}
 	var found uint32
-	for i := range int64(crashSectors) {
+	for i := range m.size / SectorSize {
 		if set.Has(i*SectorSize, 1) {
 			found |= 1 << i
 		}

@@ -31,6 +31,19 @@
 // In the last case writes that were acknowledged may be lost, and only Update, by
 // whoever compared the copy with a better one, makes it Complete again.
 //
+// # Growing
+//
+// A store grows when it is opened with Options.Grow and a larger size, never while it is
+// in use, and never shrinks. First the flag growing becomes durable, then the data gets
+// its size, and last the metadata have it. So a crash leaves a store of the old size
+// whose data may be longer, which goes back to that size, or goes on growing, as the
+// next Open asks; or one of the new size. The bitmaps are not touched: a file that was made
+// when the volume was smaller has the bits of the blocks there were then, and what came
+// since has none. It is replaced when it is next written.
+//
+// A file gains a hole: growing costs three small syncs, and one of the data. A device
+// must have the size already; what it gains is zeroed, which takes as long as the device takes.
+//
 // # Intents
 //
 // The intents say which regions may differ from what was last synced, here, or from
@@ -59,7 +72,7 @@
 //
 //	meta, the data of a record
 //	            0          4     magic "LSM1"
-//	            4          1     flags: 1 complete, 2 clean, 4 blank, 8 lossy
+//	            4          1     flags: 1 complete, 2 clean, 4 blank, 8 lossy, 16 growing
 //	            5          1     zero
 //	            6          2     w, length of why, at most 200
 //	            8          16    volume
@@ -85,7 +98,7 @@
 //	                             significant on, of byte k/8; or the header
 //	            508        4     checksum of all before it
 //
-//	header      12         8     size of the volume in bytes
+//	header      12         8     size of the volume in bytes when the file was made
 //	            20         8     bytes that a bit stands for
 //	            28         16    replica that is out of sync, or zero
 //	            44         464   zero

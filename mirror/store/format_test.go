@@ -64,12 +64,12 @@ func TestGoldenBitmapPages(t *testing.T) {
 
 // Each flag is a bit of its own, and everything is found again.
 func TestMetaFlags(t *testing.T) {
-	for bits := range 16 {
+	for bits := range 32 {
 		m := goldenMeta()
-		m.Complete, m.Clean, m.blank, m.Lossy = bits&1 != 0, bits&2 != 0, bits&4 != 0, bits&8 != 0
+		m.Complete, m.Clean, m.blank, m.Lossy, m.growing = bits&1 != 0, bits&2 != 0, bits&4 != 0, bits&8 != 0, bits&16 != 0
 		p := m.encode()
 		if p[4] != byte(bits) {
-			t.Errorf("flags %04b are encoded as %04b", bits, p[4])
+			t.Errorf("flags %05b are encoded as %05b", bits, p[4])
 		}
 		if got, err := decodeMeta(p); err != nil || got != m {
 			t.Errorf("%+v, %v; want %+v", got, err, m)

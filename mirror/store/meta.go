@@ -14,7 +14,8 @@ type Meta struct {
 	Volume [16]byte
 	// Replica is this copy's own ID, random.
 	Replica [16]byte
-	// Size, Region and Block are those of Options, in bytes; they never change.
+	// Size, Region and Block are those of Options, in bytes. Only Options.Grow changes
+	// Size, and nothing the others.
 	Size, Region, Block int64
 	// Epoch is the highest configuration seen, Incarnation the volume's life it
 	// belongs to. It is the caller's word that they never go back.
@@ -37,6 +38,9 @@ type Meta struct {
 	// blank: no write was ever begun, so the data, which may be yet to be
 	// given its size, holds nothing.
 	blank bool
+	// growing: the data may be larger than Size, by what a growth that did not end
+	// gave it.
+	growing bool
 }
 
 // The format of the record "meta"; doc.go has the table.
@@ -49,11 +53,16 @@ const (
 	metaClean    = 1 << 1
 	metaBlank    = 1 << 2
 	metaLossy    = 1 << 3
+	metaGrowing  = 1 << 4
+
+	metaFlags = metaComplete | metaClean | metaBlank | metaLossy | metaGrowing
 )
 
 func (m Meta) encode() []byte {
 	var flags byte
-	for bit, set := range map[byte]bool{metaComplete: m.Complete, metaClean: m.Clean, metaBlank: m.blank, metaLossy: m.Lossy} {
+	for bit, set := range map[byte]bool{
+		metaComplete: m.Complete, metaClean: m.Clean, metaBlank: m.blank, metaLossy: m.Lossy, metaGrowing: m.growing,
+	} {
 		if set {
 			flags |= bit
 		}
@@ -88,10 +97,11 @@ func decodeMeta(p []byte) (m Meta, err error) {
 		Size: int64(big.Uint64(p[56:])), Region: int64(big.Uint32(p[64:])), Block: int64(big.Uint32(p[68:])),
 		Epoch: big.Uint64(p[72:]), Incarnation: big.Uint64(p[80:]),
 		Complete: flags&metaComplete != 0, Clean: flags&metaClean != 0, blank: flags&metaBlank != 0, Lossy: flags&metaLossy != 0,
-		Why: string(p[metaFixed:]),
+		growing: flags&metaGrowing != 0,
+		Why:     string(p[metaFixed:]),
 	}
 	switch why := int(big.Uint16(p[6:])); {
-	case flags&^(metaComplete|metaClean|metaBlank|metaLossy) != 0:
+	case flags&^metaFlags != 0:
 		return m, fmt.Errorf("%w: flags are %02x: from a newer version?", ErrCorrupt, flags)
 	case why != len(m.Why) || why > maxWhy:
 		return m, fmt.Errorf("%w: why has %d bytes, said to be %d of at most %d", ErrCorrupt, len(m.Why), why, maxWhy)

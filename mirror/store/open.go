@@ -17,7 +17,8 @@ import (
 // has no metadata becomes a store that is no full copy of anything. It fails with
 // an error that names what is wrong and how to mend it, and has then changed
 // nothing that was there: if another process has the store open, its size
-// or granularity is another, its metadata is corrupt or it is broken (ErrBroken).
+// or granularity is another, its metadata is corrupt or it is broken (ErrBroken). Only
+// a growth that fails midway leaves something, of which the next Open takes care.
 func Open(o Options) (*Store, error) {
 	o = o.withDefaults()
 	s := &Store{path: o.Path, size: o.Size, outOfSync: outOfSync{kept: make(map[[16]byte][]bool)}}
@@ -108,15 +109,15 @@ func (s *Store) findMeta(o Options) error {
 	if err := o.agrees(m); err != nil {
 		return fmt.Errorf("metadata in %s: %w", s.dir, err)
 	}
-	if err := s.checkSize(m.blank); err != nil {
-		return err
-	}
 	s.setMeta(m)
-	return nil
+	return s.settleSize()
 }
 
 // agrees is an error if a store that is made like m is not what was asked for.
 func (o Options) agrees(m Meta) error {
+	if o.Grow {
+		o.Size = min(o.Size, m.Size)
+	}
 	for _, is := range []struct {
 		what         string
 		asked, found int64
@@ -128,19 +129,19 @@ func (o Options) agrees(m Meta) error {
 	return nil
 }
 
-// checkSize compares the data's size with what was asked for; a blank store's may
-// be yet to be set.
-func (s *Store) checkSize(blank bool) error {
+// checkSize compares the data's size with that of m; a blank store's may be yet to be
+// set.
+func (s *Store) checkSize(m Meta) error {
 	size, err := s.data.Size()
 	switch {
 	case err != nil:
 		return err
-	case size == s.size, size == 0 && blank && !s.data.Device():
+	case size == m.Size, size == 0 && m.blank && !s.data.Device(), size > m.Size && m.growing:
 		return nil
 	case size == 0:
 		return fmt.Errorf("the data is gone, though %s is there; give the path it is at now, or remove that directory to begin anew", s.dir)
 	}
-	return fmt.Errorf("holds %d bytes, not the %d asked for; give its true --size, or another file", size, s.size)
+	return fmt.Errorf("holds %d bytes, not the %d asked for; give its true --size, or another file", size, m.Size)
 }
 
 // adopt makes a store of data without metadata. An empty file is a new store;
@@ -153,7 +154,7 @@ func (s *Store) adopt(o Options) error {
 		return err
 	}
 	m.blank = size == 0 && !s.data.Device()
-	if err := s.checkSize(m.blank); err != nil {
+	if err := s.checkSize(m); err != nil {
 		return err
 	}
 	m.Replica = o.NewID()
@@ -187,18 +188,21 @@ func (s *Store) sizeData() error {
 }
 
 // openIntents loads the intents that were found. What is damaged counts as set,
-// and is replaced by a file that says so.
+// and is replaced by a file that says so, as is one from before the store grew.
 func (s *Store) openIntents() error {
 	in := newIntents(s.metadata, s.Meta())
 	in.broke = s.breakDown
 	s.intents = in
-	err := s.loadIntents()
+	whole, err := s.loadIntents()
 	if isMissing(err) {
 		in.set.AddAll()
 		err = fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	if errors.Is(err, ErrCorrupt) {
 		s.warnings = append(s.warnings, fmt.Errorf("intents: %w; what they cover counts as written", err))
+		err = nil
+	}
+	if err == nil && !whole {
 		err = in.replaceFile()
 	}
 	if err != nil {
@@ -208,10 +212,10 @@ func (s *Store) openIntents() error {
 	return nil
 }
 
-func (s *Store) loadIntents() error {
+func (s *Store) loadIntents() (whole bool, err error) {
 	in := s.intents
 	if err := in.openFile(); err != nil {
-		return err
+		return false, err
 	}
 	return in.load(in.f, in.set)
 }

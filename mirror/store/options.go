@@ -29,8 +29,12 @@ type Options struct {
 	// or a block device.
 	Path string
 	// Size is the volume's in bytes, a multiple of SectorSize. What exists must
-	// have exactly that size: a store is never cut or grown silently.
+	// have exactly that size: a store is never cut, nor grown unless Grow says so.
 	Size int64
+	// Grow lets a store that is smaller become as large as Size. What it gains reads
+	// as zeroes, which a device, that has to have the size already, is given. A growth
+	// that was cut off ends with the next Open, at the size that one asks for.
+	Grow bool
 	// Meta is the directory of everything that is not data. A file's is
 	// Path.lockstep unless told otherwise; a block device needs to be told, on
 	// a file system that outlives a restart.

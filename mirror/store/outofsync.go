@@ -92,15 +92,15 @@ func (s *Store) OutOfSync(id [16]byte) (*dirty.Map, error) {
 		return nil, fmt.Errorf("out-of-sync bitmap of %x: %w", id, err)
 	}
 	defer f.Close()
-	switch err := b.load(f, m); {
-	case errors.Is(err, ErrCorrupt):
-		delete(s.outOfSync.kept, id) // the next save replaces the file
-		return m, err
-	case err != nil:
+	whole, err := b.load(f, m)
+	if err != nil && !errors.Is(err, ErrCorrupt) {
 		return nil, fmt.Errorf("out-of-sync bitmap of %x: %w", id, err)
 	}
-	s.outOfSync.kept[id] = havingBits(m)
-	return m, nil
+	delete(s.outOfSync.kept, id) // the next save replaces the file
+	if whole {
+		s.outOfSync.kept[id] = havingBits(m)
+	}
+	return m, err
 }
 
 // RemoveOutOfSync forgets what a replica misses, durably; it is no error if there

@@ -14,7 +14,7 @@
 // All integers are big-endian. Every frame is a header and Payload bytes.
 //
 //	offset size field
-//	     0    4 magic        0x4c534b32, "LSK2": also the version
+//	     0    4 magic        0x4c534b33, "LSK3": also the version
 //	     4    1 kind         see below
 //	     5    1 flags        bit 0 durable, 1 no hole, 2 zero, 3 more,
 //	                         4 learner, 5 complete
@@ -104,4 +104,9 @@
 //	     0    8 session      the client's
 //	     8    8 number       of the op in its session
 //	    16    8 lowest       the client has the answers to all numbers below
+//	    24    1 flags        bit 0: nothing of the session from lowest on is forgotten,
+//	                         by who sends this; before an op: from here on nothing is
+//	    25    7 reserved     0, ignored
+//
+// In origins number 0 names no op, only its session.
 package wire

@@ -15,7 +15,7 @@ const HeaderSize = 56
 // buffer stays in the CPU's cache, and no peer can ask for more memory.
 const MaxPayload = 256 << 10
 
-const magic = 0x4c534b32
+const magic = 0x4c534b33
 
 // Kind says what a frame is. The package's page lists them.
 type Kind uint8

@@ -35,7 +35,7 @@ var golden = map[string]struct {
 	"copy":   {Header{Kind: KindCopy, Flags: Learner, Epoch: 8, Seq: 77, Offset: 512, Length: 4}, []byte{1, 2, 3, 4}},
 	"pong":   {Header{Kind: KindPong, Seq: 9}, nil},
 	"origins": {Header{Kind: KindOrigins, Flags: Complete, Epoch: 8},
-		(&Origin{Session: 5, Number: 6, Lowest: 6}).Append((&Origin{Session: 1, Number: 2, Lowest: 1}).Append(nil))},
+		(&Origin{Session: 5, Number: 6, Lowest: 6, Known: true}).Append((&Origin{Session: 1, Number: 2, Lowest: 1}).Append(nil))},
 	"mark":      {Header{Kind: KindMark, Epoch: 8, Seq: 12}, nil},
 	"retire":    {Header{Kind: KindRetire, Epoch: 8, Seq: 12}, nil},
 	"origin":    {Header{Kind: KindOrigin, Epoch: 8, Seq: 3}, (&Origin{Session: 1, Number: 2, Lowest: 3}).Append(nil)},
@@ -242,7 +242,15 @@ func FuzzLists(f *testing.F) {
 			o.Decode(rest)
 			again = o.Append(again)
 		}
-		if !bytes.Equal(again, b[:len(again)]) {
+		want := bytes.Clone(b[:len(again)])
+		for i := range want {
+			if i%OriginSize == 24 {
+				want[i] &= 1 // the rest is a later version's
+			} else if i%OriginSize > 24 {
+				want[i] = 0
+			}
+		}
+		if !bytes.Equal(again, want) {
 			t.Errorf("origins % x encode to % x", b, again)
 		}
 	})

@@ -48,3 +48,26 @@ start_pair() {
     start "$target" "$root/bin/lockstep" serve --store="$dir/$target-primary" --size="${size_mib}MiB" \
         --nbd="unix:$(socket "$target")" --export=vol --replica="127.0.0.1:$port" "$@"
 }
+
+# start_lockstep_cluster starts nodes a, b and the witness w, and fills a volume that
+# a and b have copies of through a, the way that the other targets' files are filled.
+start_lockstep_cluster() {
+    local cluster ports=()
+    ports=("$(free_port)" "$(free_port)" "$(free_port)")
+    cluster=a=127.0.0.1:${ports[0]},b=127.0.0.1:${ports[1]},w=127.0.0.1:${ports[2]}
+    start lockstep-cluster "$root/bin/lockstep" node --name=a --data="$dir/cluster-a" \
+        --listen="127.0.0.1:${ports[0]}" --cluster="$cluster" --nbd="unix:$(socket lockstep-cluster)"
+    start lockstep-cluster "$root/bin/lockstep" node --name=b --data="$dir/cluster-b" \
+        --listen="127.0.0.1:${ports[1]}" --cluster="$cluster" --nbd="unix:$dir/cluster-b.sock"
+    start lockstep-cluster "$root/bin/lockstep" node --name=w --data="$dir/cluster-w" \
+        --listen="127.0.0.1:${ports[2]}" --cluster="$cluster" --witness
+    until "$root/bin/lockstep" volume create vol --size="${size_mib}MiB" --on=a,b --admin="$dir/cluster-a/admin.sock" &>/dev/null; do
+        kill -0 "${pids[-1]}" 2>/dev/null || die "a node ended: $(tail -5 "$dir/lockstep-cluster.log")"
+        sleep 0.2
+    done
+    until "$root/bin/lockstep" status vol --json --admin="$dir/cluster-a/admin.sock" |
+        jq -e '.volumes[0] | .primary == "a" and ([.replicas[].in_sync] | all)' >/dev/null; do
+        sleep 0.2
+    done
+    nbdcopy --request-size=4096 --connections=1 "$dir/seed" "nbd+unix:///vol?socket=$(socket lockstep-cluster)"
+}

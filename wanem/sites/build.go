@@ -13,31 +13,68 @@ import (
 	"lockstep/wanem/tun"
 )
 
-const (
-	upName  = "up"  // in a site: towards the wire
-	farName = "far" // in a site: towards the relay
-	// queueLength of the TUN devices, in packets: more than a congestion window.
-	queueLength = 10000
-)
+// queueLength of the TUN devices, in packets: more than a congestion window.
+const queueLength = 10000
 
-var wireAddr = netip.AddrFrom4([4]byte{10, 254, 1, 1})
-
-// build makes the namespaces, joins them and routes over the veth pairs.
+// build makes the namespaces, then a path between each two of them.
 func (s *Sites) build() (err error) {
 	if s.dir, err = makeRun(); err != nil {
 		return err
 	}
-	for _, n := range []**namespace{&s.a, &s.wire, &s.b} {
-		if *n, err = newNamespace(); err != nil {
+	for _, site := range s.names {
+		n, err := newNamespace()
+		if err != nil {
 			return err
 		}
+		s.namespaces[site] = n
+		if err := n.do(func() error { return buildSite(s.Addr(site)) }); err != nil {
+			return fmt.Errorf("site %v: %w", site, err)
+		}
 	}
-	if err := s.wire.do(s.buildWire); err != nil {
+	for i, site := range s.names {
+		for _, other := range s.names[i+1:] {
+			p := &path{backend: s.backend, addr: netip.AddrFrom4([4]byte{10, 254, 1, byte(len(s.paths)) + 1})}
+			p.ends = [2]end{s.newEnd(site, other), s.newEnd(other, site)}
+			s.paths = append(s.paths, p)
+			if err := p.build(); err != nil {
+				return fmt.Errorf("path of %v: %w", p, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (s *Sites) newEnd(site, other Site) end {
+	return end{site: site, addr: s.Addr(site), in: s.namespaces[site],
+		up: "up-" + string(other), far: "far-" + string(other), wire: "to-" + string(site)}
+}
+
+func buildSite(addr netip.Addr) error {
+	if err := up("lo"); err != nil {
+		return err
+	}
+	if err := addAddr("lo", addr); err != nil {
+		return err
+	}
+	// TCP must not forget its window when a site is idle.
+	return setSysctl("net.ipv4.tcp_slow_start_after_idle", "0")
+}
+
+func (p *path) build() (err error) {
+	if p.wire, err = newNamespace(); err != nil {
+		return err
+	}
+	if err := p.wire.do(p.buildWire); err != nil {
 		return fmt.Errorf("wire: %w", err)
 	}
-	for _, site := range []Site{A, B} {
-		if err := s.Do(site, func() error { return s.buildSite(site) }); err != nil {
-			return fmt.Errorf("site %v: %w", site, err)
+	for _, way := range ways {
+		e := &p.ends[way]
+		err := e.in.do(func() error { return p.buildEnd(e) })
+		if err == nil {
+			err = p.routeEnd(way, false)
+		}
+		if err != nil {
+			return fmt.Errorf("at site %v: %w", e.site, err)
 		}
 	}
 	return nil
@@ -45,78 +82,70 @@ func (s *Sites) build() (err error) {
 
 // buildWire makes the veth pairs, gives their other ends to the sites, and
 // forwards between them.
-func (s *Sites) buildWire() error {
+func (p *path) buildWire() error {
 	if err := up("lo"); err != nil {
 		return err
 	}
-	if err := addAddr("lo", wireAddr); err != nil {
+	if err := addAddr("lo", p.addr); err != nil {
 		return err
 	}
-	for _, site := range []Site{A, B} {
+	for _, e := range p.ends {
 		attrs := netlink.NewLinkAttrs()
-		attrs.Name = site.String()
-		pair := &netlink.Veth{LinkAttrs: attrs, PeerName: upName, PeerNamespace: netlink.NsFd(s.namespace(site).fd)}
+		attrs.Name = e.wire
+		pair := &netlink.Veth{LinkAttrs: attrs, PeerName: e.up, PeerNamespace: netlink.NsFd(e.in.fd)}
 		if err := netlink.LinkAdd(pair); err != nil {
-			return fmt.Errorf("make veth pair %s: %w", site, err)
+			return fmt.Errorf("make veth pair %s: %w", e.wire, err)
 		}
-		if err := up(site.String()); err != nil {
+		if err := up(e.wire); err != nil {
 			return err
 		}
-		if err := route(site.Addr(), site.String(), netip.Addr{}); err != nil {
+		if err := route(e.addr, e.wire, netip.Addr{}); err != nil {
 			return err
 		}
 	}
 	return setSysctl("net.ipv4.ip_forward", "1")
 }
 
-func (s *Sites) buildSite(site Site) error {
-	for _, name := range []string{"lo", upName} {
-		if err := up(name); err != nil {
-			return err
-		}
-	}
-	if err := addAddr("lo", site.Addr()); err != nil {
+func (p *path) buildEnd(e *end) error {
+	if err := up(e.up); err != nil {
 		return err
 	}
-	if err := route(wireAddr, upName, site.Addr()); err != nil {
+	if err := route(p.addr, e.up, e.addr); err != nil {
 		return err
 	}
-	// TCP must not forget its window when a site is idle.
-	if err := setSysctl("net.ipv4.tcp_slow_start_after_idle", "0"); err != nil {
-		return err
+	if p.backend != Tun {
+		return nil
 	}
-	if s.backend == Tun {
-		d, err := tun.NewDevice(farName)
-		if err != nil {
-			return err
-		}
-		s.devices[site] = d
-		link, err := netlink.LinkByName(farName)
-		if err != nil {
-			return err
-		}
-		if err := netlink.LinkSetTxQLen(link, queueLength); err != nil {
-			return fmt.Errorf("set the queue of %s: %w", farName, err)
-		}
-		if err := up(farName); err != nil {
-			return err
-		}
-	}
-	return s.routeSite(site, false)
-}
-
-// routeSite sets how a site reaches the other: over the relay or the veth pairs.
-func (s *Sites) routeSite(site Site, relay bool) error {
-	other := (1 - site).Addr()
-	if relay {
-		return route(other, farName, site.Addr())
-	}
-	link, err := netlink.LinkByName(upName)
+	d, err := tun.NewDevice(e.far)
 	if err != nil {
 		return err
 	}
-	return replaceRoute(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: host(other), Gw: net.IP(wireAddr.AsSlice()),
-		Src: net.IP(site.Addr().AsSlice()), Flags: int(netlink.FLAG_ONLINK)})
+	e.device = d
+	link, err := netlink.LinkByName(e.far)
+	if err != nil {
+		return err
+	}
+	if err := netlink.LinkSetTxQLen(link, queueLength); err != nil {
+		return fmt.Errorf("set the queue of %s: %w", e.far, err)
+	}
+	return up(e.far)
+}
+
+// routeEnd sets how the site where way begins reaches the other: over the relay
+// or the veth pairs.
+func (p *path) routeEnd(way way, relay bool) error {
+	e, other := p.ends[way], p.ends[way.other()].addr
+	return e.in.do(func() error {
+		if relay {
+			return route(other, e.far, e.addr)
+		}
+		link, err := netlink.LinkByName(e.up)
+		if err != nil {
+			return err
+		}
+		return replaceRoute(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: host(other), Gw: net.IP(p.addr.AsSlice()),
+			Src: net.IP(e.addr.AsSlice()), Flags: int(netlink.FLAG_ONLINK)})
+	})
 }
 
 func up(name string) error {

@@ -1,17 +1,29 @@
-// Package sites makes two sites and the wire between them out of network
-// namespaces, sets the link's distance, and measures what was achieved.
+// Package sites makes two to five sites and the paths between them out of network
+// namespaces, sets each path's distance, cuts and slows it, and measures what was
+// achieved.
 //
 // # Topology
 //
-//	   site a              wire                site b
-//	10.254.0.1 (lo)     10.254.1.1 (lo)     10.254.0.2 (lo)
-//	    up -- veth --- a  forwards  b --- veth -- up
-//	   far ---------- relay (tun) ------------ far
+// Each site and each path is a namespace; of every pair of sites:
 //
-// Each site has one address, on its loopback interface, whichever way the other
-// is reached: a route points to the veth pairs (0 km, or netem on the wire's way
-// out to each site) or to the TUN device whose relay is the wire. So half the
-// round trip is kept per direction, in the middle, and never on loopback.
+//	   site a                wire a-b              site b
+//	10.254.0.1 (lo)       10.254.1.1 (lo)       10.254.0.2 (lo)
+//	  up-b -- veth --- to-a  forwards  to-b --- veth -- up-a
+//	 far-b ------------ relay (tun) ------------------ far-a
+//
+// Each site has one address, on its loopback interface, whichever way the others
+// are reached: a route for each other site points to the veth pairs (0 km, or
+// netem on the wire's way out to each site) or to the TUN device whose relay is
+// the wire. So half the round trip is kept per direction, in the middle, and never
+// on loopback. No site forwards: two sites whose path is cut do not reach each
+// other by way of a third.
+//
+// # Faults
+//
+// Each direction of each path can be cut by itself (Cut), silently, as a broken
+// fibre is: the relay loses everything, and the wire does not forward what comes
+// from there. Slow lengthens a path at once, without a calibration, which under
+// load would measure the load. SetLink mends both.
 //
 // # Nothing is left behind
 //
@@ -33,7 +45,7 @@
 // not distance. SetLink measures the round trip (ICMP echo, answered by the far
 // kernel, timed by the kernel's receive time stamp) and corrects the delay that it
 // set by half the error in each direction, twice, and keeps the correction for
-// the next link. What remains is reported by MeasureRTT, not hidden.
+// the next link of that path. What remains is reported by MeasureRTT, not hidden.
 //
 // `go test ./wanem/sites -run Calibration -v` prints what was corrected and what
 // remains. With the relay, on a virtual machine with 2 CPUs that other programs

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"slices"
 	"time"
@@ -22,38 +23,33 @@ type RTT struct {
 // replyTimeout is how much longer than the link's round trip a probe may take.
 const replyTimeout = time.Second
 
-// MeasureRTT sends n probes, one after the other, from site A to the kernel of
-// site B. It fails if every one is lost.
-func (s *Sites) MeasureRTT(ctx context.Context, n int) (RTT, error) {
-	return s.ping(ctx, n, replyTimeout)
-}
-
-// awaitLink returns when packets pass for the first time: a new interface's
-// carrier comes up some time after it was set up.
-func (s *Sites) awaitLink(ctx context.Context) error {
+// await returns when packets pass for the first time: a new interface's carrier
+// comes up some time after it was set up.
+func (p *path) await(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	for {
-		_, err := s.ping(ctx, 1, 50*time.Millisecond)
+		_, err := p.ping(ctx, forward, 1, 50*time.Millisecond)
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
 	}
 }
 
-func (s *Sites) ping(ctx context.Context, n int, timeout time.Duration) (RTT, error) {
+// ping measures from the end where way begins.
+func (p *path) ping(ctx context.Context, way way, n int, timeout time.Duration) (RTT, error) {
 	var all []time.Duration
-	err := s.Do(A, func() error {
-		p, err := newPinger(s.link.RTT() + timeout)
+	err := p.ends[way].in.do(func() error {
+		pinger, err := newPinger(p.link.RTT() + timeout)
 		if err != nil {
 			return err
 		}
-		defer p.close()
+		defer pinger.close()
 		for i := range n {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			rtt, err := p.probe(B, uint16(i))
+			rtt, err := pinger.probe(p.ends[way.other()].addr, uint16(i))
 			if errors.Is(err, os.ErrDeadlineExceeded) {
 				continue
 			}
@@ -65,10 +61,10 @@ func (s *Sites) ping(ctx context.Context, n int, timeout time.Duration) (RTT, er
 		return nil
 	})
 	if err != nil {
-		return RTT{}, fmt.Errorf("measure the round trip: %w", err)
+		return RTT{}, fmt.Errorf("measure the round trip of %v: %w", p, err)
 	}
 	if len(all) == 0 {
-		return RTT{}, fmt.Errorf("measure the round trip: %d of %d probes were lost: the link is down", n, n)
+		return RTT{}, fmt.Errorf("measure the round trip of %v: %d of %d probes were lost: the link is down", p, n, n)
 	}
 	slices.Sort(all)
 	return RTT{Median: all[len(all)/2], P99: all[(len(all)*99)/100], Min: all[0], Lost: n - len(all)}, nil
@@ -105,15 +101,15 @@ func newPinger(timeout time.Duration) (*pinger, error) {
 func (p *pinger) close() { unix.Close(p.fd) }
 
 // probe sends one request and waits for its reply.
-func (p *pinger) probe(to Site, seq uint16) (time.Duration, error) {
+func (p *pinger) probe(to netip.Addr, seq uint16) (time.Duration, error) {
 	request := make([]byte, echoSize)
 	request[0] = 8 // echo request
 	binary.BigEndian.PutUint16(request[4:], p.id)
 	binary.BigEndian.PutUint16(request[6:], seq)
 	binary.BigEndian.PutUint16(request[2:], checksum(request))
 	sent := time.Now()
-	if err := unix.Sendto(p.fd, request, 0, &unix.SockaddrInet4{Addr: to.Addr().As4()}); err != nil {
-		return 0, fmt.Errorf("send echo request to site %v: %w", to, err)
+	if err := unix.Sendto(p.fd, request, 0, &unix.SockaddrInet4{Addr: to.As4()}); err != nil {
+		return 0, fmt.Errorf("send echo request to %v: %w", to, err)
 	}
 	for {
 		n, oobn, _, _, err := unix.Recvmsg(p.fd, p.buf, p.oob, 0)

@@ -60,8 +60,8 @@ func enterAndMeasure() {
 	fatal(Enter())
 	s, err := Open(context.Background(), Config{})
 	fatal(err)
-	fatal(s.SetLink(context.Background(), km(100)))
-	rtt, err := s.MeasureRTT(context.Background(), 20)
+	fatal(s.SetLink(context.Background(), A, B, km(100)))
+	rtt, err := s.MeasureRTT(context.Background(), A, B, 20)
 	fatal(err)
 	fatal(s.Close())
 	fmt.Println("uid", os.Getuid(), "rtt", rtt.Median)
@@ -69,12 +69,12 @@ func enterAndMeasure() {
 
 func km(n float64) wanem.Link { return wanem.Link{Distance: wanem.Distance(n) * wanem.Km} }
 
-func openSites(t *testing.T) *Sites {
+func openSites(t *testing.T, names ...Site) *Sites {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root; TestWithoutRoot covers the other way")
 	}
-	s, err := Open(t.Context(), Config{})
+	s, err := Open(t.Context(), Config{Sites: names})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,23 +94,23 @@ func TestCalibration(t *testing.T) {
 	t.Logf("backend %s: %s", s.Backend(), s.Why())
 	for _, d := range []float64{0, 50, 100, 500, 100, 1000} {
 		begin := time.Now()
-		if err := s.SetLink(t.Context(), km(d)); err != nil {
+		if err := s.SetLink(t.Context(), A, B, km(d)); err != nil {
 			t.Fatal(err)
 		}
 		took := time.Since(begin)
 		begin, cpu := time.Now(), cpuTime(t)
-		got, err := s.MeasureRTT(t.Context(), 50)
+		got, err := s.MeasureRTT(t.Context(), A, B, 50)
 		if err != nil {
 			t.Fatal(err)
 		}
 		cpu = cpuTime(t) - cpu
 		busy := 100 * cpu.Seconds() / time.Since(begin).Seconds()
-		if drops, err := s.Drops(); err != nil || drops > 0 {
+		if drops, err := s.Drops(A, B); err != nil || drops > 0 {
 			t.Errorf("%v km: %d drops, %v", d, drops, err)
 		}
 		want := km(d).RTT()
 		t.Logf("%4.0f km: want %v, median %v (off by %v), min %v, p99 %v; corrected by %v, set in %v; CPU %v a round trip, %.0f %% of one",
-			d, want, got.Median, got.Median-want, got.Min, got.P99, s.correction, took, cpu/50, busy)
+			d, want, got.Median, got.Median-want, got.Min, got.P99, s.paths[0].correction, took, cpu/50, busy)
 		if off := (got.Median - want).Abs(); off > max(500*time.Microsecond, want/5) {
 			t.Errorf("%v km: off by %v", d, off)
 		}
@@ -129,31 +129,31 @@ func cpuTime(t *testing.T) time.Duration {
 func TestCutAndMend(t *testing.T) {
 	s := openSites(t)
 	for _, d := range []float64{0, 50} {
-		if err := s.SetLink(t.Context(), km(d)); err != nil {
+		if err := s.SetLink(t.Context(), A, B, km(d)); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.Cut(true); err != nil {
+		if err := s.CutBoth(A, B, true); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.MeasureRTT(t.Context(), 1); err == nil || !strings.Contains(err.Error(), "lost") {
+		if _, err := s.MeasureRTT(t.Context(), A, B, 1); err == nil || !strings.Contains(err.Error(), "lost") {
 			t.Errorf("%v km, cut: %v, want lost probes", d, err)
 		}
-		if err := s.Cut(false); err != nil {
+		if err := s.CutBoth(A, B, false); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.MeasureRTT(t.Context(), 3); err != nil {
+		if _, err := s.MeasureRTT(t.Context(), A, B, 3); err != nil {
 			t.Errorf("%v km, mended: %v", d, err)
 		}
 		// A new link is a mended one, whichever way packets went before.
-		if err := s.Cut(true); err != nil {
+		if err := s.CutBoth(A, B, true); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for _, d := range []float64{100, 0} {
-		if err := s.SetLink(t.Context(), km(d)); err != nil {
+		if err := s.SetLink(t.Context(), A, B, km(d)); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.MeasureRTT(t.Context(), 3); err != nil {
+		if _, err := s.MeasureRTT(t.Context(), A, B, 3); err != nil {
 			t.Errorf("%v km, set while cut: %v", d, err)
 		}
 	}
@@ -176,7 +176,7 @@ func TestSecondSitesLeaveChildrenAlone(t *testing.T) {
 		children = append(children, c)
 	}
 	second := openSites(t)
-	if err := second.SetLink(t.Context(), km(100)); err != nil {
+	if err := second.SetLink(t.Context(), A, B, km(100)); err != nil {
 		t.Fatal(err)
 	}
 	if err := second.Close(); err != nil {
@@ -194,7 +194,7 @@ func TestShortDistancesAreRefusedByTheRelay(t *testing.T) {
 	if s.Backend() != Tun {
 		t.Skip("only the relay has a least delay")
 	}
-	if err := s.SetLink(t.Context(), km(5)); err == nil || !strings.Contains(err.Error(), "use 0 km") {
+	if err := s.SetLink(t.Context(), A, B, km(5)); err == nil || !strings.Contains(err.Error(), "use 0 km") {
 		t.Errorf("5 km: %v, want a refusal with a hint", err)
 	}
 }
@@ -240,7 +240,7 @@ func TestKillLeavesNothing(t *testing.T) {
 	if _, err := fmt.Fscan(stdout, &shell, &stray, &dir); err != nil {
 		t.Fatal(err)
 	}
-	// Of all three namespaces only the one of site b still has a process in it then.
+	// Of all namespaces only the one of site b still has a process in it then.
 	site, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", stray))
 	if err != nil {
 		t.Fatal(err)

@@ -1,7 +1,6 @@
 package sites
 
 import (
-	"context"
 	"io"
 	"math"
 	"net"
@@ -17,7 +16,7 @@ func transfer(t *testing.T, s *Sites, size int64) time.Duration {
 	t.Helper()
 	var ln net.Listener
 	err := s.Do(B, func() (err error) {
-		ln, err = net.Listen("tcp", net.JoinHostPort(B.Addr().String(), "0"))
+		ln, err = net.Listen("tcp", net.JoinHostPort(s.Addr(B).String(), "0"))
 		return err
 	})
 	if err != nil {
@@ -58,7 +57,7 @@ func transfer(t *testing.T, s *Sites, size int64) time.Duration {
 // what limits a mirror.
 func TestThroughput(t *testing.T) {
 	s := openSites(t)
-	if err := s.SetLink(t.Context(), km(100)); err != nil {
+	if err := s.SetLink(t.Context(), A, B, km(100)); err != nil {
 		t.Fatal(err)
 	}
 	took := transfer(t, s, 64<<20)
@@ -66,7 +65,7 @@ func TestThroughput(t *testing.T) {
 	if took > 10*time.Second {
 		t.Errorf("64 MiB took %v", took)
 	}
-	if drops, err := s.Drops(); err != nil || drops > 0 {
+	if drops, err := s.Drops(A, B); err != nil || drops > 0 {
 		t.Errorf("%d drops, %v", drops, err)
 	}
 }
@@ -76,7 +75,7 @@ func TestRateIsKept(t *testing.T) {
 	s := openSites(t)
 	link := km(100)
 	link.RateBits = 100e6
-	if err := s.SetLink(t.Context(), link); err != nil {
+	if err := s.SetLink(t.Context(), A, B, link); err != nil {
 		t.Fatal(err)
 	}
 	const size = 4 << 20
@@ -93,11 +92,11 @@ func TestLossIsKept(t *testing.T) {
 	s := openSites(t)
 	link := km(100)
 	link.Loss = 0.1
-	if err := s.SetLink(t.Context(), link); err != nil {
+	if err := s.SetLink(t.Context(), A, B, link); err != nil {
 		t.Fatal(err)
 	}
 	const n = 300
-	got, err := s.ping(context.Background(), n, 20*time.Millisecond)
+	got, err := s.paths[0].ping(t.Context(), forward, n, 20*time.Millisecond)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,10 +107,10 @@ func TestLossIsKept(t *testing.T) {
 		t.Errorf("%d of %d probes lost, want %.0f", got.Lost, n, want*n)
 	}
 	// Without loss the next link must not lose, and super-packets are back.
-	if err := s.SetLink(t.Context(), km(100)); err != nil {
+	if err := s.SetLink(t.Context(), A, B, km(100)); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := s.MeasureRTT(t.Context(), 100); err != nil || got.Lost > 0 {
+	if got, err := s.MeasureRTT(t.Context(), A, B, 100); err != nil || got.Lost > 0 {
 		t.Errorf("%d probes lost without loss, %v", got.Lost, err)
 	}
 }
@@ -120,10 +119,10 @@ func TestLossIsKept(t *testing.T) {
 func TestJitterWidensTheTail(t *testing.T) {
 	s := openSites(t)
 	link := wanem.Link{Distance: 500 * wanem.Km, Jitter: 500 * time.Microsecond}
-	if err := s.SetLink(t.Context(), link); err != nil {
+	if err := s.SetLink(t.Context(), A, B, link); err != nil {
 		t.Fatal(err)
 	}
-	got, err := s.MeasureRTT(t.Context(), 100)
+	got, err := s.MeasureRTT(t.Context(), A, B, 100)
 	if err != nil {
 		t.Fatal(err)
 	}

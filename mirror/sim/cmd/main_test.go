@@ -35,7 +35,7 @@ func TestRuns(t *testing.T) {
 	if !j.run(&trace) {
 		t.Error(trace.String())
 	}
-	for _, part := range []string{"plan ", "service ", "node 0 ", "client ", "seeds 1, "} {
+	for _, part := range []string{"plan ", "group ", "node 0 ", "client ", "seeds 1, "} {
 		if !strings.Contains(trace.String(), part) {
 			t.Errorf("the trace has no %q", part)
 		}

@@ -15,72 +15,90 @@ import (
 	"lockstep/wanem/sweep"
 )
 
-// loopbackPair is a pair without a WAN between its sites.
-func loopbackPair(t *testing.T) *pair {
+// loopbackRig is a cluster without a WAN between its sites.
+func loopbackRig(t *testing.T) *rig {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	dir := t.TempDir()
+	c := &rig{dir: filepath.Join(dir, "volume"), logs: filepath.Join(dir, "logs"), short: filepath.Join(dir, "d"), size: 8 << 20, ack: "written"}
+	for _, name := range []string{"a", "b", witness} {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.places = append(c.places, place{name, ln.Addr().String(), func(args ...string) *exec.Cmd {
+			cmd := lockstepCommand(t, args...)
+			// The race detector's own pause of a second before each exit.
+			cmd.Env = append(cmd.Env, "GORACE=atexit_sleep_ms=0")
+			return cmd
+		}})
+		ln.Close() // the node takes the port that was free
+	}
+	// For tests that end early: the processes of the others are gone by then.
+	t.Cleanup(func() { _ = c.stop(context.Background()) })
+	return c
+}
+
+func TestRigMirrorsAndIsCompared(t *testing.T) {
+	c, ctx := loopbackRig(t), t.Context()
+	want := strings.Repeat("lockstep", 512)
+	for round := range int64(2) { // each on a volume of its own
+		if err := c.remove(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.start(ctx); err != nil {
+			t.Fatal(c.explain(err))
+		}
+		if _, err := (device{c.client}).WriteAt([]byte(want), round<<20); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.disconnect(); err != nil {
+		t.Fatal(err)
+	}
+	a, b, err := c.copies()
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := ln.Addr().String()
-	ln.Close() // the replica takes the port that was free
-	dir := t.TempDir()
-	command := func(args ...string) *exec.Cmd {
-		cmd := lockstepCommand(t, args...)
-		// The race detector's own pause of a second before each exit.
-		cmd.Env = append(cmd.Env, "GORACE=atexit_sleep_ms=0")
-		return cmd
-	}
-	p := &pair{
-		dir: filepath.Join(dir, "volume"), logs: filepath.Join(dir, "logs"), socket: filepath.Join(dir, "s"),
-		listen: addr, size: 8 << 20, ack: "written", serveCommand: command, replicaCommand: command,
-	}
-	// For tests that end early: the processes of the others are gone by then.
-	t.Cleanup(func() { _ = p.stop(context.Background()) })
-	return p
-}
-
-func TestPairMirrorsAndIsCompared(t *testing.T) {
-	p, ctx := loopbackPair(t), t.Context()
-	want := strings.Repeat("lockstep", 512)
-	for round := range int64(2) { // the second on the files of the first
-		if err := p.start(ctx); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := (device{p.client}).WriteAt([]byte(want), round<<20); err != nil {
-			t.Fatal(err)
-		}
-		if err := p.stop(ctx); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := compareFiles(p.primaryFile(), p.replicaFile(), int64(p.size)); err != nil {
+	if err := compareFiles(a, b, int64(c.size)); err != nil {
 		t.Fatal(err)
 	}
-	got, err := os.ReadFile(p.replicaFile())
+	got, err := os.ReadFile(b)
 	if err != nil || string(got[1<<20:][:len(want)]) != want {
 		t.Errorf("the replica does not hold what was written (error %v)", err)
 	}
-}
-
-func TestPairQuotesAProcessThatDies(t *testing.T) {
-	p := loopbackPair(t)
-	p.ack = "never" // no such contract: serve refuses
-	err := p.start(t.Context())
-	if err == nil || !strings.Contains(err.Error(), "serve ended too early") || !strings.Contains(err.Error(), `"written","durable"`) {
-		t.Errorf("error %v, want what serve said", err)
+	if err := c.stop(ctx); err != nil {
+		t.Fatal(err)
 	}
 }
 
-func TestPairStartsNotForEver(t *testing.T) {
-	p := loopbackPair(t)
-	p.replicaCommand = func(...string) *exec.Cmd { return exec.Command("sleep", "60") }
+func TestRigQuotesWhatCanNeverBe(t *testing.T) {
+	c := loopbackRig(t)
+	c.ack = "never" // no such contract
+	if err := c.start(t.Context()); err == nil || !strings.Contains(err.Error(), `"durable"`) {
+		t.Errorf("error %v, want what the node answered", err)
+	}
+}
+
+func TestRigQuotesAProcessThatDies(t *testing.T) {
+	c := loopbackRig(t)
+	c.congestion = "nonsense"
+	err := c.start(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "ended too early") || !strings.Contains(err.Error(), "nonsense") {
+		t.Errorf("error %v, want what the node said", err)
+	}
+}
+
+func TestRigStartsNotForEver(t *testing.T) {
+	c := loopbackRig(t)
+	for i := range c.places {
+		c.places[i].command = func(...string) *exec.Cmd { return exec.Command("sleep", "60") }
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if err := p.start(ctx); err == nil {
-		t.Error("started without a replica")
+	if err := c.start(ctx); err == nil {
+		t.Error("started without nodes")
 	}
-	if err := p.stop(t.Context()); err == nil || !strings.Contains(err.Error(), "signal: terminated") {
+	if err := c.stop(t.Context()); err == nil || !strings.Contains(err.Error(), "signal: terminated") {
 		t.Errorf("stop: %v", err)
 	}
 }

@@ -1,0 +1,161 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"lockstep/cmd/lockstep/export"
+	"lockstep/mirror/control"
+	"lockstep/mirror/forward"
+	"lockstep/mirror/host"
+	"lockstep/nbd"
+)
+
+// clientMark parts a volume's name from that of a client: VOLUME@CLIENT.
+const clientMark = "@"
+
+// catalog offers every volume of the cluster to NBD clients.
+type catalog struct{ n *node }
+
+// List implements nbd.Catalog.
+func (c *catalog) List() (all []nbd.Export) {
+	volumes := c.n.group.State().Volumes
+	for _, name := range slices.Sorted(maps.Keys(volumes)) {
+		all = append(all, nbd.Export{Name: name, Description: "lockstep volume, primary " + volumes[name].Primary})
+	}
+	return all
+}
+
+// Find implements nbd.Catalog.
+func (c *catalog) Find(name string) (nbd.Export, error) {
+	volumes := c.n.group.State().Volumes
+	if name == "" {
+		if len(volumes) != 1 {
+			return nbd.Export{}, fmt.Errorf("there are %d volumes: say which one, by its name: %w", len(volumes), fs.ErrNotExist)
+		}
+		for only := range volumes {
+			name = only
+		}
+	}
+	volume, client, _ := strings.Cut(name, clientMark)
+	v := volumes[volume]
+	if v == nil {
+		return nbd.Export{}, fmt.Errorf("no volume is called %.64q (see lockstep volume list): %w", volume, fs.ErrNotExist)
+	}
+	return nbd.Export{
+		Name: volume, Group: name, Description: "lockstep volume", Size: uint64(v.Size), MinBlock: c.n.minBlock(c.n.host.Seat(volume)),
+		Attach: func(ctx context.Context) (nbd.Attachment, error) { return c.n.attach(ctx, v, client) },
+	}, nil
+}
+
+// directBlock is what requests are multiples of where a node without a copy knows
+// only that the page cache is bypassed.
+const directBlock = 512
+
+// minBlock is the smallest request that a volume's copies can do, in bytes; 0 if any.
+func (n *node) minBlock(seat *host.Seat) uint32 {
+	align := 0
+	if seat != nil {
+		align = seat.Align()
+	}
+	if n.conf.Direct {
+		align = max(align, directBlock)
+	}
+	if align <= 1 {
+		return 0
+	}
+	return uint32(align)
+}
+
+// attachment is one client's connection to a volume.
+type attachment struct {
+	export.Export
+	front *forward.Front
+	seat  *host.Seat
+}
+
+// attachTimeout bounds how long a client waits for a node that has only just heard of
+// the volume.
+const attachTimeout = 5 * time.Second
+
+// attach begins a client's session.
+func (n *node) attach(ctx context.Context, v *control.Volume, client string) (a nbd.Attachment, err error) {
+	seated := n.retry(ctx, attachTimeout, func() bool {
+		seat := n.host.Seat(v.Name)
+		if seat == nil {
+			err = fmt.Errorf("volume %s is not known at this node yet, which is only starting: try again", v.Name)
+			return false
+		}
+		a, err = n.attachTo(ctx, v, seat, client)
+		return err == nil
+	})
+	if !seated && err == nil {
+		err = context.Cause(ctx)
+	}
+	return a, err
+}
+
+// retry calls do until that succeeds, or the timeout or ctx ends, and says whether it did.
+func (n *node) retry(ctx context.Context, timeout time.Duration, do func() bool) bool {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if do() {
+			return true
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+func (n *node) attachTo(ctx context.Context, v *control.Volume, seat *host.Seat, client string) (nbd.Attachment, error) {
+	a := &attachment{seat: seat}
+	a.Data = func(off int64) (start, end int64, ok bool, err error) {
+		start, end, ok = seat.Data(off)
+		return start, end, ok, nil
+	}
+	a.Observe = n.metrics.observer(v.Name)
+	front, err := seat.Attach(ctx, client, a.Complete, export.Gone)
+	if err != nil {
+		return nil, err
+	}
+	a.front, a.Volume = front, front
+	return a, nil
+}
+
+// Close implements nbd.Attachment.
+func (a *attachment) Close() { a.seat.Detach(a.front) }
+
+// dropDeleted hangs up on the clients of volumes that are deleted, until ctx ends.
+func (n *node) dropDeleted(ctx context.Context) {
+	known := map[string]control.ID{}
+	for {
+		changed := n.group.Changed()
+		volumes := n.group.State().Volumes
+		for name, id := range known {
+			if v := volumes[name]; v == nil || v.ID != id {
+				n.server.DropExport(name)
+				n.metrics.forget(name)
+				delete(known, name)
+			}
+		}
+		for name, v := range volumes {
+			known[name] = v.ID
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}

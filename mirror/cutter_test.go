@@ -62,13 +62,6 @@ func (c *cutter) accept() {
 	}
 }
 
-// aim makes later connections go elsewhere.
-func (c *cutter) aim(target string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.target = target
-}
-
 func (c *cutter) cut() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

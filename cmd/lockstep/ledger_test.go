@@ -48,17 +48,6 @@ func (l *ledger) write(c *nbd.Client, done <-chan struct{}) (last error) {
 	}
 }
 
-func (l *ledger) written() (n int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, acked := range l.acked {
-		if acked > 0 {
-			n++
-		}
-	}
-	return n
-}
-
 // check reads through c: what was acknowledged is there, or what was asked for later.
 func (l *ledger) check(t *testing.T, c *nbd.Client) {
 	t.Helper()

@@ -122,7 +122,7 @@ func (s *Seat) run(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		if s.turn(ctx) {
-			s.end(context.WithoutCancel(ctx))
+			s.end()
 			return
 		}
 		var ended <-chan struct{}
@@ -265,11 +265,11 @@ func (s *Seat) leave(ctx context.Context) {
 			s.log.Warn("not handed over before the stop", "err", err)
 		}
 	}
-	s.end(ctx)
+	s.end()
 }
 
 // end closes everything.
-func (s *Seat) end(ctx context.Context) {
+func (s *Seat) end() {
 	s.routes.close()
 	if l := s.leading(); l != nil {
 		s.stepDown(l, false)
@@ -295,7 +295,6 @@ func (s *Seat) end(ctx context.Context) {
 	if deleted {
 		s.remove(st)
 	}
-	_ = ctx
 }
 
 // remove deletes the files of a volume that was deleted.

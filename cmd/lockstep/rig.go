@@ -113,13 +113,18 @@ func (r *rig) startNodes() error {
 }
 
 // until tries again until there is no error; that a node ends, or was asked for what can
-// never be, is one for good.
+// never be, is one for good. When ctx ends, the error says what was in the way before.
 func (r *rig) until(ctx context.Context, try func() error) error {
+	var last error
 	for {
 		err := try()
 		if err == nil {
 			return nil
 		}
+		if ctx.Err() != nil && last != nil {
+			err = last // this try was only cut short
+		}
+		last = err
 		if refused := new(api.Refused); errors.As(err, &refused) && refused.Code == http.StatusBadRequest {
 			return err
 		}

@@ -112,7 +112,7 @@ func (t transition) change(old, v *Volume) (refused string) {
 		v.Size = t.c.Size
 		t.event(fmt.Sprintf("resized from %d to %d bytes", old.Size, v.Size))
 	case kindPolicy:
-		if refused := t.c.Policy.check(); refused != "" {
+		if refused := t.c.Policy.Wrong(); refused != "" {
 			return refused
 		}
 		if t.c.Policy.Lease != old.Policy.Lease {
@@ -138,7 +138,7 @@ func (t transition) create() Result {
 	case len(t.c.Members) == 0 || len(t.c.Members) > MaxReplicas:
 		return refuse("a volume has 1 to %d replicas, not %d", MaxReplicas, len(t.c.Members))
 	}
-	if refused := cmp.Or(checkSize(t.c.Size), t.c.Policy.check()); refused != "" {
+	if refused := cmp.Or(checkSize(t.c.Size), t.c.Policy.Wrong()); refused != "" {
 		return Result{Refused: refused}
 	}
 	v := &Volume{
@@ -278,7 +278,9 @@ func checkSize(size int64) (refused string) {
 	return ""
 }
 
-func (p *Policy) check() string {
+// Wrong says what no volume can have in the policy, whatever the group's state; "" if
+// nothing. An empty field is not wrong.
+func (p *Policy) Wrong() string {
 	for _, field := range []struct{ name, value, first, second string }{
 		{"ack", p.Ack, "written", "durable"}, {"failover", p.Failover, "auto", "manual"},
 		{"on-isolation", p.OnIsolation, "suspend", "error"}, {"on-loss", p.OnLoss, "continue", "suspend"},

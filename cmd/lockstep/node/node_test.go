@@ -167,7 +167,7 @@ func TestWhatIsAskedWrongly(t *testing.T) {
 		{"POST", "/volumes", api.Create{Name: "vol", Size: 512, On: []string{"a"}}, 409, "exists"},
 		{"POST", "/volumes", map[string]int{"sice": 1}, 400, "sice"},
 		{"PUT", "/volumes/vol/size", api.Resize{Size: 512}, 400, "can only grow"},
-		{"PUT", "/volumes/vol/policy", control.Policy{Ack: "never"}, 409, "never"},
+		{"PUT", "/volumes/vol/policy", control.Policy{Ack: "never"}, 400, "never"},
 		{"POST", "/volumes/vol/handover", api.Handover{To: "z"}, 409, "no copy in sync"},
 		{"POST", "/volumes/vol/failover", api.Failover{To: "z"}, 409, "no replica"},
 		{"POST", "/volumes/vol/failover", api.Failover{To: "a", AcceptDataLoss: true}, 409, "is the primary"},

@@ -48,7 +48,7 @@ func (n *node) postVolume(w http.ResponseWriter, r *http.Request) {
 	case len(ask.On) == 0:
 		wrong = "on which nodes? (the first becomes the primary; see lockstep cluster list)"
 	default:
-		wrong = wrongSize(ask.Size)
+		wrong = cmp.Or(wrongSize(ask.Size), ask.Policy.Wrong())
 	}
 	if wrong != "" {
 		api.Refuse(w, http.StatusBadRequest, wrong)
@@ -102,6 +102,10 @@ func (n *node) putPolicy(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if ask, ok := read[control.Policy](w, r); ok {
+		if wrong := ask.Wrong(); wrong != "" {
+			api.Refuse(w, http.StatusBadRequest, wrong)
+			return
+		}
 		policy := completed(completed(ask, v.Policy), defaultPolicy)
 		if policy == v.Policy {
 			api.Answer(w, http.StatusOK, v)

@@ -128,7 +128,11 @@ install_files() {
     local from=$root/bin/lockstep unit changed=
     while [ $# -gt 0 ]; do
         case $1 in
-        --binary) from=${2-} && shift 2 || misuse "install: --binary wants a file" ;;
+        --binary)
+            [ $# -gt 1 ] || misuse "install: --binary wants a file"
+            from=$2
+            shift 2
+            ;;
         *) misuse "install: unknown argument '$1'" ;;
         esac
     done
@@ -167,7 +171,7 @@ nbd_nodes() {
 }
 
 configure() {
-    local name= cluster= witness=false witnesses=w nbd_port=10809 here changed=
+    local name='' cluster='' witness=false witnesses=w nbd_port=10809 here changed=
     while [ $# -gt 0 ]; do
         case $1 in
         --witness) witness=true && shift && continue ;;

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"lockstep/cmd/lockstep/api"
+	"lockstep/cmd/lockstep/child"
 	"lockstep/mirror/control"
 	"lockstep/nbd"
 )
@@ -23,13 +24,13 @@ type processes struct {
 	all   *testing.T // T is a step's, which processes outlive
 	dir   string
 	addrs map[string]string
-	procs map[string]*process
+	procs map[string]*child.Process
 
 	adminAt, adminTCP string // a node that serves the admin API at an address more
 }
 
 func newProcesses(t *testing.T) *processes {
-	p := &processes{T: t, all: t, dir: t.TempDir(), addrs: map[string]string{}, procs: map[string]*process{}}
+	p := &processes{T: t, all: t, dir: t.TempDir(), addrs: map[string]string{}, procs: map[string]*child.Process{}}
 	for _, name := range []string{"a", "b", "w"} {
 		p.addrs[name] = freeAddr(t)
 	}
@@ -38,11 +39,11 @@ func newProcesses(t *testing.T) *processes {
 	}
 	t.Cleanup(func() {
 		for _, proc := range p.procs {
-			proc.kill()
+			proc.Kill()
 		}
 		if t.Failed() {
 			for name, proc := range p.procs {
-				t.Logf("node %s said:\n%s", name, proc.output())
+				t.Logf("node %s said:\n%s", name, proc.Output())
 			}
 		}
 	})
@@ -77,14 +78,14 @@ func (p *processes) start(name string) {
 	}
 	cmd := lockstepCommand(p.all, args...)
 	cmd.Cancel = func() error { return nil } // ended by name
-	proc, err := startProcess("node "+name, filepath.Join(p.dir, name+".log"), cmd)
+	proc, err := child.Start("node "+name, filepath.Join(p.dir, name+".log"), cmd)
 	if err != nil {
 		p.Fatal(err)
 	}
 	p.procs[name] = proc
 	ctx, cancel := context.WithTimeout(p.Context(), 20*time.Second)
 	defer cancel()
-	if err := proc.awaitOutput(ctx, "node is up"); err != nil {
+	if err := proc.AwaitOutput(ctx, "node is up"); err != nil {
 		p.Fatal(err)
 	}
 }
@@ -227,7 +228,7 @@ func (p *processes) handoverUnderLoad() {
 func (p *processes) primaryKilled() {
 	p.awaitVolume("b", "led by a, in sync", func(v *api.VolumeStatus) bool { return v.Primary == "a" && bothInSync(v) })
 	w := p.writers()
-	p.procs["a"].kill() // SIGKILL
+	p.procs["a"].Kill() // SIGKILL
 	w.full(p, "b")
 	p.awaitVolume("w", "led by b", func(v *api.VolumeStatus) bool { return v.Primary == "b" && v.By == "b" })
 	p.start("a")
@@ -248,7 +249,7 @@ func (p *processes) primaryKilled() {
 // forced takes away the copy that is in sync: only an operator's word brings the
 // volume back, and who had it open must see an error.
 func (p *processes) forced() {
-	p.procs["a"].kill()
+	p.procs["a"].Kill()
 	c := p.dial("b", "vol")
 	if _, err := c.WriteAt(bytes.Repeat([]byte{9}, 512), 0); err != nil {
 		p.Fatal(err)
@@ -258,7 +259,7 @@ func (p *processes) forced() {
 	if err == nil || !strings.Contains(err.Error(), "lacks writes that were acknowledged") || !strings.Contains(err.Error(), "--accept-data-loss") {
 		p.Fatalf("%v, want to be told what is lost", err)
 	}
-	p.procs["b"].kill()
+	p.procs["b"].Kill()
 	p.start("a")
 	p.awaitVolume("a", "without a primary", func(v *api.VolumeStatus) bool { return v.Standing == nil && v.Primary == "b" })
 	var m api.Moved
@@ -360,7 +361,7 @@ func (p *processes) stopAll() {
 	first := p.awaitVolume("a", "in sync", bothInSync).Primary
 	other := map[string]string{"a": "b", "b": "a"}[first]
 	c := p.dial(other, "vol")
-	if err := p.procs[first].stop(p.Context(), 20*time.Second); err != nil {
+	if err := p.procs[first].Stop(p.Context(), 20*time.Second); err != nil {
 		p.Fatal(err)
 	}
 	p.awaitVolume(other, "handed over", func(v *api.VolumeStatus) bool { return v.Primary == other && v.Standing != nil && v.Standing.Ready })
@@ -374,7 +375,7 @@ func (p *processes) stopAll() {
 		p.Errorf("no handover among the last events: %v", last)
 	}
 	for _, name := range []string{other, "w"} {
-		if err := p.procs[name].stop(p.Context(), 20*time.Second); err != nil {
+		if err := p.procs[name].Stop(p.Context(), 20*time.Second); err != nil {
 			p.Error(err)
 		}
 	}

@@ -95,8 +95,8 @@ func (c *drillCluster) retry(ctx context.Context, f func(context.Context) error)
 		case <-time.After(askEvery):
 		}
 		for _, n := range c.nodes {
-			if n.proc != nil && n.proc.exited() {
-				return n.proc.quote(fmt.Errorf("node %s ended by itself: %w", n.site, exitReason(n.proc.err)))
+			if n.proc != nil && n.proc.Exited() {
+				return n.proc.Quote(fmt.Errorf("node %s ended by itself: %w", n.site, n.proc.Wait()))
 			}
 		}
 	}
@@ -202,9 +202,9 @@ func (n *drillNode) verify(ctx context.Context) (blocks int64, err error) {
 // when they did not do what they should.
 func (c *drillCluster) dump() {
 	for _, n := range c.nodes {
-		if n.proc != nil && !n.proc.exited() {
-			n.proc.cmd.Process.Signal(syscall.SIGQUIT) //nolint:errcheck // gone already is fine
-			<-n.proc.done
+		if n.proc != nil && !n.proc.Exited() {
+			n.proc.Cmd.Process.Signal(syscall.SIGQUIT) //nolint:errcheck // gone already is fine
+			n.proc.Wait()                              //nolint:errcheck // how it ended is in its log
 		}
 	}
 }
@@ -213,8 +213,8 @@ func (c *drillCluster) dump() {
 func (c *drillCluster) stop() error {
 	var errs []error
 	for _, n := range c.nodes {
-		if n.proc != nil && !n.proc.exited() {
-			errs = append(errs, n.proc.stop(context.Background(), endTimeout))
+		if n.proc != nil && !n.proc.Exited() {
+			errs = append(errs, n.proc.Stop(context.Background(), endTimeout))
 		}
 	}
 	return errors.Join(errs...)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"lockstep/cmd/lockstep/api"
+	"lockstep/cmd/lockstep/child"
 	"lockstep/cmd/lockstep/node"
 	"lockstep/mirror/control"
 	"lockstep/nbd"
@@ -35,7 +36,7 @@ type rig struct {
 	congestion string // empty leaves the choice to the node
 	places     []place
 
-	running []*process
+	running []*child.Process
 	volumes int // made so far
 	client  *nbd.Client
 }
@@ -103,11 +104,11 @@ func (r *rig) startNodes() error {
 		return fmt.Errorf("start the nodes: %w", err)
 	}
 	for _, p := range r.places {
-		child, err := startProcess("node "+p.name, filepath.Join(r.logs, p.name+".log"), p.command(r.args(p)...))
+		started, err := child.Start("node "+p.name, filepath.Join(r.logs, p.name+".log"), p.command(r.args(p)...))
 		if err != nil {
 			return err
 		}
-		r.running = append(r.running, child)
+		r.running = append(r.running, started)
 	}
 	return nil
 }
@@ -128,8 +129,8 @@ func (r *rig) until(ctx context.Context, try func() error) error {
 		if refused := new(api.Refused); errors.As(err, &refused) && refused.Code == http.StatusBadRequest {
 			return err
 		}
-		for _, child := range r.running {
-			if e := child.pause(ctx, pollInterval); e != nil {
+		for _, n := range r.running {
+			if e := n.Pause(ctx, pollInterval); e != nil {
 				return fmt.Errorf("%w: %w", e, err)
 			}
 		}
@@ -188,8 +189,8 @@ func (r *rig) remove(ctx context.Context) error {
 // stop ends the nodes. When ctx ends they are killed. It may be called again.
 func (r *rig) stop(ctx context.Context) (err error) {
 	err = r.disconnect()
-	for _, child := range r.running {
-		err = errors.Join(err, child.stop(ctx, endTimeout))
+	for _, n := range r.running {
+		err = errors.Join(err, n.Stop(ctx, endTimeout))
 	}
 	if len(r.running) > 0 {
 		err = errors.Join(err, os.Remove(r.short))
@@ -200,8 +201,8 @@ func (r *rig) stop(ctx context.Context) (err error) {
 
 // explain adds to an error what the processes said last.
 func (r *rig) explain(err error) error {
-	for _, child := range r.running {
-		err = child.quote(err)
+	for _, n := range r.running {
+		err = n.Quote(err)
 	}
 	return err
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"lockstep/cmd/lockstep/child"
 	"lockstep/wanem/sweep"
 )
 
@@ -105,18 +106,18 @@ func TestRigStartsNotForEver(t *testing.T) {
 
 func TestProcessThatIgnoresSIGTERMIsKilled(t *testing.T) {
 	log := filepath.Join(t.TempDir(), "log")
-	p, err := startProcess("stubborn", log, exec.Command("sh", "-c", `trap "" TERM; echo ready; while :; do sleep 0.01; done`))
+	p, err := child.Start("stubborn", log, exec.Command("sh", "-c", `trap "" TERM; echo ready; while :; do sleep 0.01; done`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.awaitOutput(t.Context(), "ready"); err != nil {
+	if err := p.AwaitOutput(t.Context(), "ready"); err != nil {
 		t.Fatal(err)
 	}
-	err = p.stop(t.Context(), 20*time.Millisecond)
+	err = p.Stop(t.Context(), 20*time.Millisecond)
 	if err == nil || !strings.Contains(err.Error(), "was killed") || !strings.Contains(err.Error(), "ready") {
 		t.Errorf("error %v", err)
 	}
-	if err := p.cmd.Process.Signal(syscall.Signal(0)); err == nil {
+	if err := p.Cmd.Process.Signal(syscall.Signal(0)); err == nil {
 		t.Error("it lives on")
 	}
 }

@@ -1,6 +1,7 @@
 package sites
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -73,9 +74,44 @@ func (p *path) build() (err error) {
 		if err == nil {
 			err = p.routeEnd(way, false)
 		}
+		if err == nil {
+			err = p.introduce(e)
+		}
 		if err != nil {
 			return fmt.Errorf("at site %v: %w", e.site, err)
 		}
+	}
+	return nil
+}
+
+// introduce tells both ends of a veth pair the other's hardware address for good:
+// nothing is asked on the wire then, where the question itself could be late,
+// lost or counted.
+func (p *path) introduce(e *end) error {
+	var site, wire net.HardwareAddr
+	return errors.Join(
+		e.in.do(func() (err error) { site, err = hardwareAddr(e.up); return err }),
+		p.wire.do(func() (err error) { wire, err = hardwareAddr(e.wire); return err }),
+		e.in.do(func() error { return setNeighbour(e.up, p.addr, wire) }),
+		p.wire.do(func() error { return setNeighbour(e.wire, e.addr, site) }))
+}
+
+func hardwareAddr(name string) (net.HardwareAddr, error) {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return nil, fmt.Errorf("find %s: %w", name, err)
+	}
+	return link.Attrs().HardwareAddr, nil
+}
+
+func setNeighbour(name string, addr netip.Addr, hardware net.HardwareAddr) error {
+	index, err := indexOf(name)
+	if err != nil {
+		return err
+	}
+	n := &netlink.Neigh{LinkIndex: index, IP: net.IP(addr.AsSlice()), HardwareAddr: hardware, State: netlink.NUD_PERMANENT}
+	if err := netlink.NeighSet(n); err != nil {
+		return fmt.Errorf("say who %v is on %s: %w", addr, name, err)
 	}
 	return nil
 }
@@ -156,9 +192,7 @@ func up(name string) error {
 	if err := netlink.LinkSetUp(link); err != nil {
 		return fmt.Errorf("set %s up: %w", name, err)
 	}
-	// A neighbour that was asked for before the carrier came up is asked for again
-	// soon, and not after a second.
-	return setSysctl("net.ipv4.neigh."+name+".retrans_time_ms", "20")
+	return nil
 }
 
 func addAddr(name string, addr netip.Addr) error {

@@ -23,7 +23,9 @@
 // Each direction of each path can be cut by itself (Cut), silently, as a broken
 // fibre is: the relay loses everything, and the wire does not forward what comes
 // from there. Slow lengthens a path at once, without a calibration, which under
-// load would measure the load. SetLink mends both.
+// load would measure the load. SetLink mends both. Impair does to one direction
+// whatever netem can: bursts of losses, reordering, duplicates, damage. The ends of a
+// veth pair are told each other's hardware address, so no ARP can be late or lost.
 //
 // # Nothing is left behind
 //

@@ -97,9 +97,10 @@ func (p *path) calibrate(ctx context.Context) error {
 	return nil
 }
 
-// probesFor is how many probes fit into about 100 ms.
+// probesFor is how many probes fit into about 100 ms, and enough of them that one
+// that a busy machine held up does not become the correction.
 func probesFor(rtt time.Duration) int {
-	return int(min(40, max(1, 100*time.Millisecond/max(rtt, time.Millisecond))))
+	return int(min(40, max(5, 100*time.Millisecond/max(rtt, time.Millisecond))))
 }
 
 // set programmes the link with the present correction.

@@ -46,7 +46,7 @@ func (s *Sites) build() (err error) {
 }
 
 func (s *Sites) newEnd(site, other Site) end {
-	return end{site: site, addr: s.Addr(site), in: s.namespaces[site],
+	return end{site: site, addr: s.Addr(site), seen: s.Addr(site), in: s.namespaces[site],
 		up: "up-" + string(other), far: "far-" + string(other), wire: "to-" + string(site)}
 }
 
@@ -126,13 +126,7 @@ func (p *path) buildWire() error {
 		return err
 	}
 	for _, e := range p.ends {
-		attrs := netlink.NewLinkAttrs()
-		attrs.Name = e.wire
-		pair := &netlink.Veth{LinkAttrs: attrs, PeerName: e.up, PeerNamespace: netlink.NsFd(e.in.fd)}
-		if err := netlink.LinkAdd(pair); err != nil {
-			return fmt.Errorf("make veth pair %s: %w", e.wire, err)
-		}
-		if err := up(e.wire); err != nil {
+		if err := addPair(&e); err != nil {
 			return err
 		}
 		if err := route(e.addr, e.wire, netip.Addr{}); err != nil {
@@ -140,6 +134,17 @@ func (p *path) buildWire() error {
 		}
 	}
 	return setSysctl("net.ipv4.ip_forward", "1")
+}
+
+// addPair makes the veth pair between the wire, where it is called, and an end.
+func addPair(e *end) error {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = e.wire
+	pair := &netlink.Veth{LinkAttrs: attrs, PeerName: e.up, PeerNamespace: netlink.NsFd(e.in.fd)}
+	if err := netlink.LinkAdd(pair); err != nil {
+		return fmt.Errorf("make veth pair %s: %w", e.wire, err)
+	}
+	return up(e.wire)
 }
 
 func (p *path) buildEnd(e *end) error {
@@ -175,12 +180,7 @@ func (p *path) routeEnd(way way, relay bool) error {
 		if relay {
 			return route(other, e.far, e.addr)
 		}
-		link, err := netlink.LinkByName(e.up)
-		if err != nil {
-			return err
-		}
-		return replaceRoute(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: host(other), Gw: net.IP(p.addr.AsSlice()),
-			Src: net.IP(e.addr.AsSlice()), Flags: int(netlink.FLAG_ONLINK)})
+		return routeVia(other, e.up, p.addr, e.addr)
 	})
 }
 
@@ -217,6 +217,16 @@ func route(dst netip.Addr, name string, src netip.Addr) error {
 		r.Src = net.IP(src.AsSlice())
 	}
 	return replaceRoute(r)
+}
+
+// routeVia makes dst reachable through a gateway behind an interface.
+func routeVia(dst netip.Addr, name string, gateway, src netip.Addr) error {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	return replaceRoute(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: host(dst), Gw: net.IP(gateway.AsSlice()),
+		Src: net.IP(src.AsSlice()), Flags: int(netlink.FLAG_ONLINK)})
 }
 
 func replaceRoute(r *netlink.Route) error {

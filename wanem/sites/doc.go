@@ -18,6 +18,9 @@
 // on loopback. No site forwards: two sites whose path is cut do not reach each
 // other by way of a third.
 //
+// Not every program can be started in a namespace: the sockets of a mirror inside the
+// kernel are in the first one. For these there is a Loop.
+//
 // # Faults
 //
 // Each direction of each path can be cut by itself (Cut), silently, as a broken

@@ -45,6 +45,7 @@ type path struct {
 type end struct {
 	site Site
 	addr netip.Addr
+	seen netip.Addr // the address by which the other end reaches it
 	in   *namespace
 
 	up, far string      // the site's interfaces: towards the wire, towards the relay

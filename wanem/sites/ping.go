@@ -49,7 +49,7 @@ func (p *path) ping(ctx context.Context, way way, n int, timeout time.Duration) 
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			rtt, err := pinger.probe(p.ends[way.other()].addr, uint16(i))
+			rtt, err := pinger.probe(p.ends[way.other()].seen, uint16(i))
 			if errors.Is(err, os.ErrDeadlineExceeded) {
 				continue
 			}

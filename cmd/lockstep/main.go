@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -73,6 +74,7 @@ func run(args []string) int {
 	parser, err := kong.New(&cli{},
 		kong.Name("lockstep"),
 		kong.Description(description),
+		kong.Vars{"targets": strings.Join(targetNames, ", ")},
 		kong.Configuration(loadConfigFile),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoAppDescFormat: true}),
 	)

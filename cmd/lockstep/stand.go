@@ -6,24 +6,21 @@ import (
 	"fmt"
 	"os"
 
-	"lockstep/wanem"
 	"lockstep/wanem/sweep"
 )
 
-// wan is the link between the sites, as a stand needs it.
-type wan interface {
-	SetLink(context.Context, wanem.Link) error
-	MeasureRTT(ctx context.Context, probes int) (sweep.RTT, error)
-	Drops() (uint64, error)
-	Close() error
+// stand is lockstep as a target of a sweep: a cluster across the link.
+type stand struct {
+	wire  sweep.Wire
+	rig   *rig
+	facts sweep.TargetFacts
 }
 
-// stand joins a link and a cluster for a sweep.
-type stand struct {
-	wan
-	rig   *rig
-	facts sweep.Facts
-}
+// Name is what --target calls it.
+func (s *stand) Name() string { return "lockstep" }
+
+// Wire is the link between the sites of the copies.
+func (s *stand) Wire() sweep.Wire { return s.wire }
 
 // Open makes a new volume: what the connections and buffers of the last one went
 // through would otherwise be part of the next trial.
@@ -37,7 +34,8 @@ func (s *stand) Open(ctx context.Context) (sweep.Device, error) {
 	return device{s.rig.client}, nil
 }
 
-func (s *stand) URI() string { return s.rig.uri() }
+// Source is the volume over NBD.
+func (s *stand) Source() sweep.Source { return sweep.Source{URI: s.rig.uri()} }
 
 // Compare compares the copies where they lie, when the client has gone: every write
 // that was answered is in both.
@@ -53,11 +51,15 @@ func (s *stand) Compare(ctx context.Context) (bytes int64, err error) {
 	return bytes, compareFiles(a, b, bytes)
 }
 
-func (s *stand) Facts() sweep.Facts { return s.facts }
+// Facts says what the cluster is made of.
+func (s *stand) Facts() sweep.TargetFacts { return s.facts }
 
-// close ends the processes, if any run, and removes the sites. The copies are
-// removed too, unless they are evidence.
-func (s *stand) close(keep bool) error {
+// Explain adds to an error what the processes said last.
+func (s *stand) Explain(err error) error { return s.rig.explain(err) }
+
+// Close ends the processes, if any run. The copies are removed, unless they are
+// evidence.
+func (s *stand) Close(keep bool) error {
 	// Not the command's context: after Ctrl-C there is still this to do. The
 	// processes are asked, not waited for: what they hold is thrown away or has
 	// been compared.
@@ -66,12 +68,11 @@ func (s *stand) close(keep bool) error {
 	if err := s.rig.stop(ended); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
-	err := s.wan.Close()
 	if keep {
-		return err
+		return nil
 	}
-	if removing := os.RemoveAll(s.rig.dir); removing != nil {
-		err = errors.Join(err, fmt.Errorf("remove the sweep's volume: %w", removing))
+	if err := os.RemoveAll(s.rig.dir); err != nil {
+		return fmt.Errorf("remove the sweep's volume: %w", err)
 	}
-	return err
+	return nil
 }

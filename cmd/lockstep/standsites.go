@@ -31,10 +31,9 @@ func (w siteWAN) MeasureRTT(ctx context.Context, probes int) (sweep.RTT, error) 
 
 func (w siteWAN) Drops() (uint64, error) { return w.Sites.Drops(sites.A, sites.B) }
 
-// openStand makes two sites and prepares a cluster, with the primary and the witness in
-// A and the other copy in B. It takes distances that the backend cannot keep out of
-// the sweep and says so.
-func (c *sweepCmd) openStand(ctx context.Context, conf *sweep.Config) (*stand, error) {
+// openStand prepares a cluster, with the primary and the witness in site a and the
+// other copy in site b.
+func (c *sweepCmd) openStand(ctx context.Context, s *sites.Sites, congestion string) (*stand, error) {
 	t, err := c.newRig()
 	if err != nil {
 		return nil, err
@@ -43,11 +42,7 @@ func (c *sweepCmd) openStand(ctx context.Context, conf *sweep.Config) (*stand, e
 	if err != nil {
 		return nil, fmt.Errorf("find this program, to run its nodes: %w", err)
 	}
-	s, err := c.openSites(ctx)
-	if err != nil {
-		return nil, err
-	}
-	t.short = filepath.Join(s.Dir(), "data")
+	t.short, t.congestion = filepath.Join(s.Dir(), "data"), congestion
 	for _, p := range []struct {
 		name string
 		site sites.Site
@@ -57,14 +52,7 @@ func (c *sweepCmd) openStand(ctx context.Context, conf *sweep.Config) (*stand, e
 			return s.Command(ctx, p.site, exe, args...)
 		}})
 	}
-	facts, err := c.facts(s, t)
-	if err == nil {
-		err = dropTooShort(conf, s.Backend())
-	}
-	if err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
-	return &stand{wan: siteWAN{s}, rig: t, facts: facts}, nil
+	return &stand{wire: siteWAN{s}, rig: t, facts: c.standFacts(t)}, nil
 }
 
 // openSites makes sites a and b, and one for the witness if that is at a distance.
@@ -94,27 +82,33 @@ func (c *sweepCmd) witnessSite() sites.Site {
 // witnessPort is that of a witness that shares its site with a node.
 const witnessPort = "7801"
 
-func (c *sweepCmd) facts(s *sites.Sites, t *rig) (sweep.Facts, error) {
+// facts are those of the machine and its link; congestion is what TCP is to use at
+// both sites, "" if that is left to the system.
+func (c *sweepCmd) facts(s *sites.Sites) (facts sweep.Facts, congestion string, err error) {
 	sysctls, err := s.Sysctls(sites.A)
 	if err != nil {
-		return sweep.Facts{}, err
+		return facts, "", err
 	}
-	var congestion string
 	err = s.Do(sites.A, func() (err error) {
 		congestion, err = pickCongestion(c.Congestion)
 		return err
 	})
 	if err != nil {
-		return sweep.Facts{}, err
+		return facts, "", err
 	}
-	t.congestion = congestion
-	if congestion == "" {
-		congestion = sysctls["net.ipv4.tcp_congestion_control"]
-	}
-	build := thisBuild()
-	return sweep.Facts{
+	facts = sweep.Facts{
 		Backend: string(s.Backend()), BackendWhy: s.Why(),
-		Congestion: congestion, Sysctls: sysctls,
+		Congestion: congestion, Sysctls: sysctls, Parameters: c.parameters(),
+	}
+	if congestion == "" {
+		facts.Congestion = sysctls["net.ipv4.tcp_congestion_control"]
+	}
+	return facts, congestion, nil
+}
+
+func (c *sweepCmd) standFacts(t *rig) sweep.TargetFacts {
+	build := thisBuild()
+	return sweep.TargetFacts{
 		Version: fmt.Sprintf("%s (commit %s)", build.Version, build.Commit),
 		Commands: []string{
 			"site a: lockstep " + strings.Join(t.args(t.places[0]), " "),
@@ -122,8 +116,10 @@ func (c *sweepCmd) facts(s *sites.Sites, t *rig) (sweep.Facts, error) {
 			"site a: lockstep " + strings.Join(t.args(t.places[2]), " "),
 			fmt.Sprintf("lockstep volume create sweepN --size %v --on a,b --ack %s", t.size, t.ack),
 		},
-		Parameters: c.parameters(),
-	}, nil
+		Parameters: map[string]string{
+			"ack": c.Ack, "poll": c.Poll.String(), "congestion": c.Congestion, "witness_rtt": c.WitnessRTT.String(),
+		},
+	}
 }
 
 // dropTooShort removes the distances whose delay the relay cannot keep; no

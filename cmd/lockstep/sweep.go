@@ -19,6 +19,8 @@ type sweepCmd struct {
 	Profile profileFlag    `default:"fibre" placeholder:"NAME" help:"What the line is made of: see lockstep wan profiles."`
 	Backend string         `default:"auto" enum:"auto,netem,tun" help:"How the link is made: netem (the kernel), tun (a relay in user space), or auto, which takes netem where it is."`
 
+	Target []string `default:"lockstep" placeholder:"LIST" help:"What is measured, each on the same link and under the same load: ${targets}."`
+
 	Workload string   `default:"builtin" placeholder:"builtin|fio|FILE" help:"builtin = random writes, each checked on read-back; fio = the same load by fio; FILE = an fio job file, which need not name ioengine and uri."`
 	BS       byteSize `name:"bs" default:"4KiB" placeholder:"SIZE" help:"Size of a write."`
 	QD       int      `name:"qd" default:"1" placeholder:"N" help:"Queue depth: writes in flight."`
@@ -117,23 +119,13 @@ func (c *sweepCmd) Run(ctx context.Context) error {
 		c.Out = "lockstep-sweep-" + time.Now().Format("20060102-150405")
 	}
 	conf := c.config()
-	if err := conf.Validate(); err != nil {
+	if err := errors.Join(conf.Validate(), c.checkTargets()); err != nil {
 		return misuse{err}
 	}
 	if err := sites.Enter(); err != nil {
 		return fmt.Errorf("sweep: %w", err)
 	}
-	st, err := c.openStand(ctx, &conf)
-	if err != nil {
-		return err
-	}
-	report, err := sweep.Run(ctx, conf, st)
-	if err != nil && ctx.Err() == nil {
-		err = st.rig.explain(err)
-	}
-	if closing := st.close(isEvidence(err)); err == nil {
-		err = closing
-	}
+	report, err := c.measure(ctx, conf)
 	if errors.As(err, new(*sweep.ParameterError)) {
 		return misuse{err}
 	}
@@ -141,6 +133,41 @@ func (c *sweepCmd) Run(ctx context.Context) error {
 		return err
 	}
 	return errors.Join(err, c.print(report))
+}
+
+// measure does the sweep between two sites of its own.
+func (c *sweepCmd) measure(ctx context.Context, conf sweep.Config) (*sweep.Report, error) {
+	s, err := c.openSites(ctx)
+	if err != nil {
+		return nil, err
+	}
+	report, err := c.measureOn(ctx, s, conf)
+	if closing := s.Close(); err == nil {
+		err = closing
+	}
+	return report, err
+}
+
+func (c *sweepCmd) measureOn(ctx context.Context, s *sites.Sites, conf sweep.Config) (*sweep.Report, error) {
+	if err := dropTooShort(&conf, s.Backend()); err != nil {
+		return nil, err
+	}
+	facts, congestion, err := c.facts(s)
+	if err != nil {
+		return nil, err
+	}
+	list, err := c.openTargets(ctx, s, congestion)
+	if err != nil {
+		return nil, err
+	}
+	report, err := sweep.Run(ctx, conf, facts, list.targets())
+	if err != nil && ctx.Err() == nil {
+		err = list.explain(err)
+	}
+	if closing := list.close(isEvidence(err)); err == nil {
+		err = closing
+	}
+	return report, err
 }
 
 // isEvidence tells whether the volume's copies say more than the error does.
@@ -171,9 +198,7 @@ func (c *sweepCmd) newRig() (*rig, error) {
 	}, nil
 }
 
-// parameters are those of the stand: a sweep is resumed only with the same.
+// parameters are those that all targets share: a sweep is resumed only with the same.
 func (c *sweepCmd) parameters() map[string]string {
-	return map[string]string{
-		"size": c.Size.String(), "ack": c.Ack, "poll": c.Poll.String(), "congestion": c.Congestion, "witness_rtt": c.WitnessRTT.String(),
-	}
+	return map[string]string{"size": c.Size.String()}
 }

@@ -20,20 +20,19 @@ func (w *loopbackWAN) MeasureRTT(context.Context, int) (sweep.RTT, error) {
 	return sweep.RTT{Median: w.link.RTT()}, nil
 }
 func (w *loopbackWAN) Drops() (uint64, error) { return 0, nil }
-func (w *loopbackWAN) Close() error           { return nil }
 
 func loopbackSweep(t *testing.T) (sweep.Config, *stand) {
 	p := loopbackRig(t)
 	return sweep.Config{
 		Km: []float64{0, 1}, Workload: sweep.Builtin, BlockSize: 4096, QueueDepth: 4,
 		Duration: 100 * time.Millisecond, Repeats: 3, Idle: 10 * time.Millisecond, Out: t.TempDir(),
-	}, &stand{wan: &loopbackWAN{}, rig: p}
+	}, &stand{wire: &loopbackWAN{}, rig: p}
 }
 
 // Everything but the WAN is real: processes, sockets, files.
 func TestSweepOnRealProcesses(t *testing.T) {
 	conf, st := loopbackSweep(t)
-	report, err := sweep.Run(t.Context(), conf, st)
+	report, err := sweep.Run(t.Context(), conf, sweep.Facts{}, []sweep.Target{st})
 	if err != nil {
 		t.Fatal(st.rig.explain(err))
 	}
@@ -45,7 +44,7 @@ func TestSweepOnRealProcesses(t *testing.T) {
 			t.Errorf("%v km: %+v", p.Km, p)
 		}
 	}
-	if err := st.close(false); err != nil {
+	if err := st.Close(false); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(st.rig.dir); err == nil {
@@ -62,7 +61,7 @@ func TestSweepByFio(t *testing.T) {
 	}
 	conf, st := loopbackSweep(t)
 	conf.Workload, conf.Idle = sweep.Fio, 0
-	report, err := sweep.Run(t.Context(), conf, st)
+	report, err := sweep.Run(t.Context(), conf, sweep.Facts{}, []sweep.Target{st})
 	if err != nil {
 		t.Fatal(st.rig.explain(err))
 	}
@@ -75,11 +74,11 @@ func TestSweepFindsDifferentReplicas(t *testing.T) {
 	conf, st := loopbackSweep(t)
 	conf.Idle = 0
 	spoiled := &spoilingStand{stand: st}
-	_, err := sweep.Run(t.Context(), conf, spoiled)
+	_, err := sweep.Run(t.Context(), conf, sweep.Facts{}, []sweep.Target{spoiled})
 	if err == nil || !strings.Contains(err.Error(), "differ from offset 4711 on") || !isEvidence(err) {
 		t.Fatalf("error %v", err)
 	}
-	if err := st.close(isEvidence(err)); err != nil {
+	if err := st.Close(isEvidence(err)); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := st.rig.copies(); err != nil {
@@ -124,6 +123,8 @@ func TestSweepMisuse(t *testing.T) {
 		{"--profile=copper", "unknown"},
 		{"--backend=magic", "must be one of"},
 		{"--ack=maybe", "must be one of"},
+		{"--target=floppy", "unknown; there are lockstep"},
+		{"--target=lockstep,lockstep", "named twice"},
 		{"--workload=nowhere.fio", "fio job file"},
 		{"--resume", "--out"},
 	} {

@@ -116,8 +116,8 @@ func (c Config) jobFile() bool { return c.Workload != Builtin && c.Workload != F
 func (c Config) rttPerKm() float64 { return 2 * c.Profile.USPerKm() }
 
 // parameters names, as the flags do, everything that two parts of one sweep
-// must have in common.
-func (c Config) parameters(f Facts) (map[string]string, error) {
+// must have in common. Those of a target begin with its name.
+func (c Config) parameters(f Facts, targets []Target) (map[string]string, error) {
 	p := map[string]string{
 		"km":       joinKm(distances(c.Km)),
 		"profile":  c.profileName(),
@@ -131,7 +131,7 @@ func (c Config) parameters(f Facts) (map[string]string, error) {
 		"idle":     c.Idle.String(),
 		"seed":     strconv.FormatUint(c.Seed, 10),
 		"backend":  f.Backend,
-		"version":  f.Version,
+		"target":   strings.Join(names(targets), ","),
 	}
 	if c.jobFile() {
 		job, err := os.ReadFile(c.Workload)
@@ -141,7 +141,21 @@ func (c Config) parameters(f Facts) (map[string]string, error) {
 		p["workload"] += fmt.Sprintf(" (CRC-32C %08x)", crc32.Checksum(job, castagnoli))
 	}
 	maps.Copy(p, f.Parameters)
+	for _, t := range targets {
+		facts := t.Facts()
+		p[t.Name()+".version"] = facts.Version
+		for key, value := range facts.Parameters {
+			p[t.Name()+"."+key] = value
+		}
+	}
 	return p, nil
+}
+
+func names(targets []Target) (list []string) {
+	for _, t := range targets {
+		list = append(list, t.Name())
+	}
+	return list
 }
 
 func (c Config) profileName() string {
@@ -165,3 +179,7 @@ func joinKm(km []float64) string {
 }
 
 func formatKm(km float64) string { return strconv.FormatFloat(km, 'f', -1, 64) }
+
+// perSecond and things name what a load does, as heads of columns.
+func (c Config) perSecond() string { return "IOPS" }
+func (c Config) things() string    { return "writes" }

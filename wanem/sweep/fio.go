@@ -10,15 +10,21 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
 // fioArgs returns fio's arguments. What stands before a job file is a default
-// for its jobs, so the file may leave ioengine and uri out.
-func fioArgs(c Config, uri string) []string {
-	args := []string{"--output-format=json+", "--aux-path=" + c.Out, "--ioengine=nbd", "--uri=" + uri}
+// for its jobs, so the file may leave out how the volume is reached.
+func fioArgs(c Config, source Source) []string {
+	args := []string{"--output-format=json+", "--aux-path=" + c.Out, "--thread"}
+	if source.Path != "" {
+		args = append(args, "--ioengine=libaio", "--direct=1", "--filename="+source.Path)
+	} else {
+		args = append(args, "--ioengine=nbd", "--uri="+source.URI)
+	}
 	if c.jobFile() {
 		return append(args, c.Workload)
 	}
@@ -35,11 +41,14 @@ func fioArgs(c Config, uri string) []string {
 
 func fioTime(d time.Duration) string { return fmt.Sprintf("%dus", d.Microseconds()) }
 
-func runFio(ctx context.Context, c Config, uri string) (measured, error) {
-	const stopping = 2 * time.Second // from the signal to the kill
-	cmd := exec.CommandContext(ctx, "fio", fioArgs(c, uri)...)
+func runFio(ctx context.Context, c Config, source Source) (measured, error) {
+	const stopping = 2 * time.Second // from the kill to the end of its output
+	cmd := exec.CommandContext(ctx, "fio", fioArgs(c, source)...)
 	// A job file of the user's can name the volume where the defaults do not reach.
-	cmd.Env = append(os.Environ(), "LOCKSTEP_URI="+uri)
+	cmd.Env = append(os.Environ(), "LOCKSTEP_URI="+source.URI, "LOCKSTEP_PATH="+source.Path)
+	// fio's workers must not outlive it: they would go on writing.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = stopping
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr

@@ -64,8 +64,8 @@ func FuzzParseFio(f *testing.F) {
 func TestFioArguments(t *testing.T) {
 	c := testConfig("x")
 	c.Workload, c.Rate, c.QueueDepth = Fio, 500, 32
-	args := fioArgs(c, "nbd+unix:///?socket=/s")
-	for _, want := range []string{"--uri=nbd+unix:///?socket=/s", "--bs=4096", "--iodepth=32", "--rate_iops=500", "--runtime=400000us", "--ramp_time=20000us"} {
+	args := fioArgs(c, Source{URI: "nbd+unix:///?socket=/s"})
+	for _, want := range []string{"--uri=nbd+unix:///?socket=/s", "--bs=4096", "--iodepth=32", "--rate_iops=500", "--runtime=700000us", "--ramp_time=20000us"} {
 		if !slices.Contains(args, want) {
 			t.Errorf("no %s in %v", want, args)
 		}
@@ -111,7 +111,7 @@ func TestFioItself(t *testing.T) {
 	for _, workload := range []string{Fio, jobs} {
 		c := testConfig(t.TempDir())
 		c.Workload = workload
-		m, err := runFio(context.Background(), c, uri)
+		m, err := runFio(context.Background(), c, Source{URI: uri})
 		if err != nil {
 			t.Fatalf("%s: %v", workload, err)
 		}
@@ -122,7 +122,7 @@ func TestFioItself(t *testing.T) {
 			t.Errorf("%s: p50 = %v us", workload, p50)
 		}
 	}
-	if _, err := runFio(context.Background(), Config{Workload: jobs, Out: t.TempDir()}, uri+".gone"); err == nil || !strings.Contains(err.Error(), "run /") {
+	if _, err := runFio(context.Background(), Config{Workload: jobs, Out: t.TempDir()}, Source{URI: uri + ".gone"}); err == nil || !strings.Contains(err.Error(), "run /") {
 		t.Errorf("without a server: error %v", err)
 	}
 }

@@ -1,6 +1,7 @@
 package sweep
 
 import (
+	"fmt"
 	"math"
 	"slices"
 
@@ -111,4 +112,24 @@ func newFit(c Config, trials []*Trial) Fit {
 		USPerKm:           byKm.slope, USPerKmCI: byKm.slopeCI, InterceptUS: byKm.intercept,
 		Trials: len(good), OK: true,
 	}
+}
+
+// widest is the half-width of an interval, as a share of its slope, beyond which
+// the slope is no answer.
+const widest = 0.25
+
+// lacking says what is missing to an answer, "" if nothing is.
+func (f Fit) lacking() string {
+	half := f.RoundTripsCI.half()
+	switch {
+	case !f.OK:
+		return "fewer than two distances were measured on a link that was as wanted"
+	case f.RoundTrips <= 0:
+		return fmt.Sprintf("the median does not grow with distance (%.2f round trips), which no mirror can do: something else on this machine decided it; use longer distances or a longer --duration", f.RoundTrips)
+	case !f.RoundTripsCI.bounded():
+		return fmt.Sprintf("%d trials are too few for a 95%% interval of their slope (%.2f round trips): use a further distance or more --repeats", f.Trials, f.RoundTrips)
+	case half > widest*f.RoundTrips:
+		return fmt.Sprintf("the 95%% interval of the round trips, %s, is too wide: use longer distances, a longer --duration or more --repeats", f.RoundTripsCI)
+	}
+	return ""
 }

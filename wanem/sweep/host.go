@@ -14,10 +14,24 @@ type Host struct {
 	CPU    string `json:"cpu"`
 	CPUs   int    `json:"cpus"`
 	Go     string `json:"go"`
+	// Emulated tells whether a program plays the CPU (QEMU's TCG), not the hardware.
+	Emulated bool `json:"emulated"`
 }
 
 func thisHost() Host {
-	return Host{Kernel: kernel(), CPU: cpuModel(), CPUs: runtime.NumCPU(), Go: runtime.Version()}
+	model := cpuModel()
+	return Host{Kernel: kernel(), CPU: model, CPUs: runtime.NumCPU(), Go: runtime.Version(), Emulated: isEmulated(model)}
+}
+
+// isEmulated goes by the name that QEMU gives to the CPU that it emulates.
+func isEmulated(model string) bool { return strings.Contains(model, "QEMU TCG") }
+
+// slow says what a reader of figures from an emulated CPU must know; "" for a real one.
+func (h Host) slow() string {
+	if !h.Emulated {
+		return ""
+	}
+	return "emulated CPU (TCG): CPU work about 17 times slower than on the hardware"
 }
 
 func kernel() string {

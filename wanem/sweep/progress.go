@@ -16,16 +16,17 @@ type progress struct {
 	out         io.Writer
 	start       time.Time
 	done, total int
+	named       bool // several targets: each line says which
 	bars        *mpb.Progress
 	bar         *mpb.Bar // nil: lines
 }
 
 // newProgress is for the trials that are open; all counts earlier ones too.
-func newProgress(out io.Writer, open, all int) *progress {
+func newProgress(out io.Writer, open, all int, named bool) *progress {
 	if out == nil {
 		out = io.Discard
 	}
-	p := &progress{out: out, start: time.Now(), total: open}
+	p := &progress{out: out, start: time.Now(), total: open, named: named}
 	if open < all {
 		fmt.Fprintf(out, "%d of %d trials were measured earlier\n", all-open, all)
 	}
@@ -49,8 +50,12 @@ func (p *progress) finished(t *Trial) {
 		label += " (" + t.Why + ")"
 	}
 	left := time.Since(p.start) / time.Duration(p.done) * time.Duration(p.total-p.done)
-	fmt.Fprintf(p.out, "%2d/%d  %5s km  RTT %6.0f us (wanted %6.0f)  p50 %6.0f us  p99 %6.0f us  %7.0f IOPS  link %s  ETA %v\n",
-		p.done, p.total, formatKm(t.Km), t.rttUS(), t.RTTWantUS, t.P50US, t.P99US, t.IOPS, label, left.Round(time.Second))
+	target := ""
+	if p.named {
+		target = fmt.Sprintf("%-12s ", t.Target)
+	}
+	fmt.Fprintf(p.out, "%2d/%d  %s%5s km  RTT %6.0f us (wanted %6.0f)  p50 %6.0f us  p99 %6v us  %7.0f IOPS  link %s  ETA %v\n",
+		p.done, p.total, target, formatKm(t.Km), t.rttUS(), t.RTTWantUS, t.P50US, t.P99US, t.IOPS, label, left.Round(time.Second))
 }
 
 // stop leaves the bar as it is and waits for its goroutine.

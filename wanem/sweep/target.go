@@ -21,9 +21,9 @@ type Wire interface {
 // One goroutine calls it; trials of several targets alternate, each between its own
 // Open and Compare.
 type Target interface {
-	// Name is what --target calls it.
+	// Name is what --target calls it: a part of file names.
 	Name() string
-	// Wire is the link that its replication crosses.
+	// Wire is the link that its replication crosses; nil for one that crosses none.
 	Wire() Wire
 	// Open gives the volume in sync, with everything on the way new: processes and
 	// connections. The device before must be closed.
@@ -31,7 +31,8 @@ type Target interface {
 	// Source names the open volume for programs as fio.
 	Source() Source
 	// Compare stops the volume and compares the copies byte for byte. It returns how
-	// many bytes each has; a difference is a *DifferenceError.
+	// many bytes each has; a difference is a *DifferenceError. With one copy it
+	// only stops.
 	Compare(context.Context) (bytes int64, err error)
 	// Facts says what it is made of, for the report.
 	Facts() TargetFacts

@@ -61,6 +61,7 @@ var layout = map[string]rule{
 	"wanem/netem":              {own: []string{"wanem"}, others: anything},
 	"wanem/tun":                {own: []string{"wanem"}, others: []string{"golang.org/x/sys"}},
 	"wanem/sites":              {own: []string{"wanem/..."}, others: anything},
+	"wanem/check":              {own: []string{"wanem/..."}, others: []string{"golang.org/x/sys"}},
 	"wanem/sweep":              {own: []string{"wanem/..."}, others: anything},
 }
 

@@ -73,10 +73,12 @@
 //	  FAST_ZERO without it            ENOTSUP
 //	length 0                          success without asking the backend (BLOCK_STATUS: EINVAL)
 //	no such export                    ERR_UNKNOWN
-//	found or attached with an error   ERR_POLICY with its text; the client may ask again
+//	found or attached with an error   ERR_POLICY with its text; the client may ask again.
+//	                                  ERR_UNKNOWN if that is fs.ErrNotExist
 //	EXPORT_NAME of such a one         the connection is closed: it has no error reply
 //	export dropped                    the connection is closed, as if its client had gone
 //	failed by the backend             error reply; the errno in the chain, or EIO
+//	  with ErrHangup                  the connection is closed: its client should go elsewhere
 //	option unknown / malformed / big  ERR_UNSUP / ERR_INVALID / ERR_TOO_BIG
 //	wrong magic, unknown client flags,
 //	options without end, 10 s passed  the connection is closed
@@ -132,5 +134,6 @@
 // # Client
 //
 // [Dial] connects to what an NBD URI names. A [Client] may be used by many
-// goroutines at once; each call is one request in flight.
+// goroutines at once; each call is one request in flight. [Negotiate] only does the
+// handshake, for someone else to go on with the socket: package kernel.
 package nbd

@@ -31,6 +31,8 @@ type cli struct {
 	Handover handoverCmd `cmd:"" help:"Make another node the primary of a volume, without losing anything."`
 	Failover failoverCmd `cmd:"" help:"Make another copy the volume after the primary was lost."`
 	Events   eventsCmd   `cmd:"" help:"Show what happened, when and why."`
+	Attach   attachCmd   `cmd:"" help:"Make a volume, or any NBD export, a block device of this machine, and keep it one while nodes fail."`
+	Detach   detachCmd   `cmd:"" help:"Give such a device up."`
 	Serve    serveCmd    `cmd:"" help:"Serve one volume from two processes, without a cluster: the primary."`
 	Replica  replicaCmd  `cmd:"" help:"Hold a replica of a volume for a serve elsewhere."`
 	Status   statusCmd   `cmd:"" help:"Show how volumes stand: who is primary, who is in sync, and how far resync is."`

@@ -22,6 +22,9 @@ var ErrIsolated = fmt.Errorf("no primary was reached in time: %w", syscall.EIO)
 // ErrAbandoned ends ops of clients that are gone, instead of their being sent again.
 var ErrAbandoned = fmt.Errorf("the client has gone: %w", syscall.ESHUTDOWN)
 
+// ErrSuperseded ends the session of a named client that has attached again elsewhere.
+var ErrSuperseded = fmt.Errorf("the client of that name attached again: %w", syscall.ESHUTDOWN)
+
 // ErrClosed ends what a Front held when it was closed, and what comes later.
 var ErrClosed = fmt.Errorf("the client's session was closed: %w", syscall.ESHUTDOWN)
 

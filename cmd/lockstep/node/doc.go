@@ -17,6 +17,12 @@
 //	NAME          the volume of that name
 //	NAME@CLIENT   the same, for a client that may move between nodes: where it attaches
 //	              last is the only place that may still write for it
+//	NAME@CLIENT~AGENT.STAY
+//	              the same, for a client that goes from node to node by itself (lockstep
+//	              attach): AGENT is 16 hexadecimal digits, random at its start, STAY counts
+//	              its moves. What attaches with the same STAY shares a session; a later
+//	              one ends the earlier ones. Once another AGENT has attached, this one gets
+//	              ERR_UNKNOWN.
 //	              (the empty name: the volume, if there is only one)
 //
 // # Admin API

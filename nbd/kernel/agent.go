@@ -1,0 +1,289 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"lockstep/nbd"
+)
+
+// controls is what an Agent asks of the kernel: [Netlink], or a test's.
+type controls interface {
+	Connect(index int, spec *Spec, fds []int) error
+	Reconfigure(index int, backend string, size uint64, fds []int) error
+	Disconnect(index int) error
+}
+
+// Agent keeps one device connected to whichever server serves its export. The package's
+// page draws its states. One goroutine uses it: that of [Agent.Run].
+type Agent struct {
+	conf   Config
+	kernel controls
+	dev    Device
+	lock   *os.File
+	log    *slog.Logger
+
+	path    *path // nil: lost
+	next    int   // the server to try first
+	stay    int   // the last one that was tried
+	owner   string
+	backend string
+	about   string // how the server described the export when it was first attached
+	size    uint64 // bytes
+	flags   nbd.TransmissionFlags
+	said    string // the last complaint
+	since   time.Time
+	adopted bool
+}
+
+// Reasons for which a device ends by itself.
+var (
+	// ErrReplaced: the servers have another export under this one's name.
+	ErrReplaced = errors.New("what is served under this name now is not what was attached")
+	// ErrGone: the servers have no such export any more, or not for this client.
+	ErrGone = errors.New("the export is gone")
+)
+
+// Between two rounds of all servers.
+const (
+	firstPause = 20 * time.Millisecond
+	longPause  = time.Second
+)
+
+// takeTimeout bounds how long the kernel may need to give up old sockets: it waits for the
+// server's end, if a dead agent left them.
+const takeTimeout = 5 * time.Second
+
+// Attach makes a device of what the servers serve, waiting until one answers, and
+// returns the Agent that keeps it. ctx ends the waiting. An export that no server has, or
+// that does not fit, is an error at once. A device that a dead agent of the same owner left
+// is taken over.
+func Attach(ctx context.Context, kernel controls, conf Config) (*Agent, error) {
+	if err := conf.setDefaults(); err != nil {
+		return nil, err
+	}
+	if conf.Device != nil {
+		return attachAt(ctx, kernel, conf, *conf.Device)
+	}
+	for i := 0; ; i++ {
+		d := Device{i}
+		if d.InUse() {
+			continue
+		}
+		a, err := attachAt(ctx, kernel, conf, d)
+		if errors.Is(err, errTaken) { // between the look and the attempt
+			continue
+		}
+		return a, err
+	}
+}
+
+// errTaken: somebody else has the device.
+var errTaken = errors.New("it is in use")
+
+func attachAt(ctx context.Context, kernel controls, conf Config, d Device) (*Agent, error) {
+	lock, err := lockDevice(d)
+	if err != nil {
+		return nil, err
+	}
+	a := &Agent{conf: conf, kernel: kernel, dev: d, lock: lock, log: conf.Log.With("device", d.Path()), owner: conf.Owner(d), since: time.Now()}
+	if d.InUse() {
+		err = a.adopt()
+	} else {
+		err = a.connect(ctx)
+	}
+	if err != nil {
+		a.close()
+		return nil, fmt.Errorf("attach %s: %w", d.Path(), err)
+	}
+	return a, nil
+}
+
+// adopt takes over a device whose agent died: its sockets, if they work, are the
+// kernel's alone, until the new stay ends them.
+func (a *Agent) adopt() error {
+	a.backend = a.dev.Backend()
+	owner, about, ok := parseBackend(a.backend)
+	switch {
+	case !ok:
+		return fmt.Errorf("%w, and not by lockstep: choose another device", errTaken)
+	case owner != a.owner:
+		return fmt.Errorf("%w: it is %s, and this is %s; detach it first, or choose another device", errTaken, owner, a.owner)
+	}
+	a.about, a.size, a.adopted = about, a.dev.Size(), true
+	a.log.Info("taking over the device of an agent that died")
+	return nil
+}
+
+// connect makes the device.
+func (a *Agent) connect(ctx context.Context) error {
+	p, err := a.reach(ctx)
+	if err != nil {
+		return err
+	}
+	block := max(a.conf.Block, p.info.MinBlock, MinBlock)
+	a.about, a.size, a.flags = p.info.Description, p.info.Size/uint64(block)*uint64(block), p.info.Flags
+	a.backend = backend(a.owner, a.about)
+	spec := &Spec{Size: a.size, Block: block, Flags: uint16(a.flags), Timeout: a.conf.Timeout, DeadAfter: a.conf.DeadAfter, Backend: a.backend}
+	switch err := a.kernel.Connect(a.dev.Index, spec, p.fds); {
+	case errors.Is(err, unix.EBUSY):
+		p.shut()
+		p.close()
+		return errTaken
+	case err != nil:
+		p.shut()
+		p.close()
+		return fmt.Errorf("hand the sockets to the kernel: %w", err)
+	}
+	a.path = p
+	return nil
+}
+
+// close gives up the lock; the device stays.
+func (a *Agent) close() {
+	if a.path != nil {
+		a.path.close()
+	}
+	a.lock.Close()
+}
+
+// Ready tells of the device as it is now.
+type Ready struct {
+	Device      string `json:"device"`
+	Size        uint64 `json:"size"`  // bytes
+	Block       uint32 `json:"block"` // bytes
+	Server      string `json:"server,omitempty"`
+	Connections int    `json:"connections"`
+	Adopted     bool   `json:"adopted"` // a dead agent left it
+}
+
+// Ready describes the device. It must not be called while Run runs.
+func (a *Agent) Ready() Ready {
+	r := Ready{Device: a.dev.Path(), Size: a.size, Block: a.dev.block(), Connections: a.conf.Connections, Adopted: a.adopted}
+	if a.path != nil {
+		r.Server = a.path.where()
+	}
+	return r
+}
+
+// Device is the agent's.
+func (a *Agent) Device() Device { return a.dev }
+
+// Run keeps the device connected until ctx ends, which leaves the device as it is, or
+// somebody disconnects it: both are no error. An error says why the device was ended:
+// whoever uses it sees I/O errors.
+func (a *Agent) Run(ctx context.Context) error {
+	defer a.close()
+	for {
+		if a.path != nil && !a.path.watch(ctx) {
+			return nil
+		}
+		if a.path != nil {
+			a.lose()
+		}
+		gone, err := a.recover(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case gone:
+			a.log.Info("the device was disconnected")
+			return nil
+		case err != nil:
+			a.log.Error("the device is ended: who uses it sees errors", "err", err)
+			return errors.Join(fmt.Errorf("keep %s attached: %w", a.dev.Path(), err), a.kernel.Disconnect(a.dev.Index))
+		}
+	}
+}
+
+// lose gives the path up: nothing is sent by it any more.
+func (a *Agent) lose() {
+	a.path.shut()
+	a.path.close()
+	a.since = time.Now()
+	a.log.Warn("lost the server: requests wait", "server", a.path.where())
+	a.path = nil
+}
+
+// recover finds another path, and gives it to the kernel. gone: the device is not there
+// any more. An error is final.
+func (a *Agent) recover(ctx context.Context) (gone bool, err error) {
+	for {
+		if a.gone() {
+			return true, nil
+		}
+		p, err := a.reach(ctx)
+		if err != nil {
+			return false, err
+		}
+		took, err := a.hand(ctx, p)
+		if took {
+			a.path = p
+			a.log.Info("attached again", "server", p.where(), "after", time.Since(a.since).Round(time.Millisecond))
+			return false, nil
+		}
+		p.shut()
+		p.close()
+		if errors.Is(err, unix.EINVAL) {
+			return true, nil
+		}
+		if ctx.Err() != nil {
+			return false, nil
+		}
+		a.complain(err)
+	}
+}
+
+// gone says that the device is not the agent's any more. Only the kernel's own word
+// counts: who still holds a disconnected device open keeps it in sysfs.
+func (a *Agent) gone() bool {
+	return errors.Is(a.kernel.Reconfigure(a.dev.Index, a.backend, 0, nil), unix.EINVAL)
+}
+
+// hand gives a path's sockets to the kernel, which takes each when an old one is dead, and
+// says whether it took all.
+func (a *Agent) hand(ctx context.Context, p *path) (took bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, takeTimeout)
+	defer cancel()
+	for pause := time.Millisecond; ctx.Err() == nil; pause = min(2*pause, 100*time.Millisecond) {
+		left := p.left()
+		if len(left) == 0 {
+			return true, a.grow(p.info.Size)
+		}
+		if err := a.kernel.Reconfigure(a.dev.Index, a.backend, 0, left); err != nil {
+			return false, fmt.Errorf("hand the sockets to the kernel: %w", err)
+		}
+		if len(p.left()) > 0 && p.lost(pause) {
+			return false, errors.New("the server closed the connection before the kernel took it")
+		}
+	}
+	return false, errors.New("the kernel still uses the old connections")
+}
+
+// grow makes the device as large as the export has become.
+func (a *Agent) grow(size uint64) error {
+	block := uint64(max(a.dev.block(), MinBlock))
+	if size = size / block * block; size <= a.size {
+		return nil
+	}
+	if err := a.kernel.Reconfigure(a.dev.Index, a.backend, size, nil); err != nil {
+		return fmt.Errorf("grow the device: %w", err)
+	}
+	a.log.Info("the device has grown", "from_bytes", a.size, "to_bytes", size)
+	a.size = size
+	return nil
+}
+
+// complain logs an error, unless it was the last thing said.
+func (a *Agent) complain(err error) {
+	if err == nil || err.Error() == a.said {
+		return
+	}
+	a.said = err.Error()
+	a.log.Warn("not attached yet", "err", err)
+}

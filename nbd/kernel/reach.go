@@ -1,0 +1,96 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"lockstep/nbd"
+)
+
+// reach returns a path to a server, the one in turn first, however long that takes. It
+// returns an error when ctx ends, when every server says that the export is not there,
+// or when one serves something else in its place.
+func (a *Agent) reach(ctx context.Context) (*path, error) {
+	for pause := firstPause; ; pause = min(2*pause, longPause) {
+		p, err := a.round(ctx)
+		if p != nil || err != nil {
+			return p, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(pause):
+		}
+	}
+}
+
+// round tries every server once. An error is final.
+func (a *Agent) round(ctx context.Context) (*path, error) {
+	unknown := 0
+	var failed error
+	for range a.conf.Servers {
+		server := a.conf.Servers[a.next]
+		a.next = (a.next + 1) % len(a.conf.Servers)
+		p, err := a.attempt(ctx, server)
+		switch {
+		case err == nil:
+			return p, nil
+		case ctx.Err() != nil:
+			return nil, context.Cause(ctx)
+		case errors.Is(err, ErrReplaced), errors.As(err, new(*unfit)):
+			return nil, err
+		case errors.Is(err, nbd.ErrUnknownExport):
+			unknown++
+		}
+		failed = errors.Join(failed, fmt.Errorf("%s: %w", server.Address, err))
+	}
+	if unknown == len(a.conf.Servers) {
+		return nil, fmt.Errorf("%w: %w", ErrGone, failed)
+	}
+	a.complain(failed)
+	return nil, nil
+}
+
+// attempt begins a stay with one server.
+func (a *Agent) attempt(ctx context.Context, server nbd.Endpoint) (*path, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, a.conf.Stall, fmt.Errorf("it did not answer within %v", a.conf.Stall))
+	defer cancel()
+	a.stay++
+	p, err := dial(ctx, server, a.conf.export(server, a.dev, a.stay), a.conf.Connections)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.fits(&p.info); err != nil {
+		p.shut()
+		p.close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// fits says why an export is not, or not now, what the device is made of.
+func (a *Agent) fits(info *nbd.Info) error {
+	block := max(a.conf.Block, MinBlock)
+	if a.backend != "" {
+		block = max(a.dev.block(), MinBlock)
+	}
+	switch {
+	case a.backend == "" && info.MinBlock > MaxBlock:
+		return &unfit{fmt.Sprintf("the server's smallest request is %d bytes, the kernel's largest block %d", info.MinBlock, MaxBlock)}
+	case a.backend == "" && info.Size < uint64(max(block, info.MinBlock)):
+		return &unfit{fmt.Sprintf("the export has %d bytes, less than a block", info.Size)}
+	case a.backend == "":
+		return nil
+	case info.Description != a.about:
+		return fmt.Errorf("%w: it is %q, and was %q", ErrReplaced, info.Description, a.about)
+	case info.Size < a.size:
+		return fmt.Errorf("%w: it has %d bytes, and had %d", ErrReplaced, info.Size, a.size)
+	case info.MinBlock > block:
+		return fmt.Errorf("its smallest request is %d bytes now, and the device's blocks have %d", info.MinBlock, block)
+	case info.Flags&nbd.IsReadOnly != 0 && !a.dev.readOnly():
+		return errors.New("it is read-only now, and was not")
+	}
+	return nil
+}

@@ -92,7 +92,8 @@ if [ ! -d "$want" ]; then
     rm -rf "$build/root" "$build/initrd.d" "$build/wanted"
     chmod 755 "$build"
     mv "$build" "$want"
-    # Older ones are of no use any more.
-    find "$cache" -mindepth 1 -maxdepth 1 -type d ! -name "$(basename "$want")" -exec rm -rf {} +
 fi
+touch "$want"
+# Another tree may use another one.
+find "$cache" -mindepth 1 -maxdepth 1 -type d -mtime +7 -exec rm -rf {} +
 echo "$want"

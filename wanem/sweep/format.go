@@ -84,6 +84,9 @@ func (c Config) what() string {
 	if c.jobFile() {
 		return "write of " + c.Workload
 	}
+	if c.Workload == Pgbench {
+		return fmt.Sprintf("pgbench transaction on %s with %d clients", c.FS, c.QueueDepth)
+	}
 	load := fmt.Sprintf("%s write at queue depth %d", formatBytes(int64(c.BlockSize)), c.QueueDepth)
 	if c.Rate > 0 {
 		load += fmt.Sprintf(" and %g writes/s", c.Rate)

@@ -77,8 +77,8 @@ func plan(c Config, targets []Target) []*Trial {
 	return trials
 }
 
-func runTrials(ctx context.Context, c Config, targets []Target, dir directory) ([]*Trial, error) {
-	trials := plan(c, targets)
+func runTrials(ctx context.Context, c Config, targets []Target, dir directory) (trials []*Trial, err error) {
+	trials = plan(c, targets)
 	var open []*Trial
 	for i, t := range trials {
 		done, err := dir.load(t)
@@ -93,12 +93,14 @@ func runTrials(ctx context.Context, c Config, targets []Target, dir directory) (
 	}
 	progress := newProgress(c.Progress, len(open), len(trials), len(targets) > 1)
 	defer progress.stop()
+	load := newWorkload(c)
+	defer func() { err = errors.Join(err, load.close()) }()
 	bare := map[string]time.Duration{}
 	for _, t := range open {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		if err := t.runOn(ctx, c, bare); err != nil {
+		if err := t.runOn(ctx, c, load, bare); err != nil {
 			return nil, fmt.Errorf("%s at %s km, repeat %d: %w", t.Target, formatKm(t.Km), t.Repeat+1, err)
 		}
 		if err := dir.save(t); err != nil {
@@ -110,7 +112,7 @@ func runTrials(ctx context.Context, c Config, targets []Target, dir directory) (
 }
 
 // runOn measures the target's bare link before the first of its trials.
-func (t *Trial) runOn(ctx context.Context, c Config, bare map[string]time.Duration) error {
+func (t *Trial) runOn(ctx context.Context, c Config, load workload, bare map[string]time.Duration) error {
 	if _, measured := bare[t.Target]; !measured {
 		rtt, err := bareRTT(ctx, t.target.Wire())
 		if err != nil {
@@ -119,5 +121,5 @@ func (t *Trial) runOn(ctx context.Context, c Config, bare map[string]time.Durati
 		bare[t.Target] = rtt
 	}
 	t.BareRTTUS = micros(bare[t.Target])
-	return t.run(ctx, c)
+	return t.run(ctx, c, load)
 }

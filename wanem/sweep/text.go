@@ -112,7 +112,10 @@ func (r *Result) integrity() string {
 	if !r.Facts.OneCopy {
 		text = fmt.Sprintf("The replicas were byte for byte identical after each use in %d trials (%s compared)", len(r.trials), formatBytes(r.BytesCompared))
 	}
-	if r.BlocksVerified > 0 {
+	switch {
+	case r.BlocksVerified > 0 && r.config.Workload == Pgbench:
+		text += fmt.Sprintf("; %d commits were all there after a stop without warning and a recovery, and the sums of accounts, tellers, branches and history agreed", r.BlocksVerified)
+	case r.BlocksVerified > 0:
 		text += fmt.Sprintf("; %d blocks were read back and held what was written last", r.BlocksVerified)
 	}
 	if n := r.rttRepeated(); n > 0 {

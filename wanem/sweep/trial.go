@@ -3,6 +3,7 @@ package sweep
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"time"
 
@@ -11,8 +12,14 @@ import (
 	"lockstep/wanem"
 )
 
-// setUp bounds what a trial needs beside warm-up, load, rest and probes.
-const setUp = 60 * time.Second
+// setUp bounds what a trial needs beside warm-up, load, rest and probes: a volume in
+// sync, its comparison and, for a database, its file system and its recovery.
+func (c Config) setUp() time.Duration {
+	if c.Workload == Pgbench {
+		return 15 * time.Minute
+	}
+	return 2 * time.Minute
+}
 
 // Trial is one target at one distance, measured once: the content of its file.
 type Trial struct {
@@ -35,7 +42,7 @@ type Trial struct {
 	P50US       float64  `json:"p50_us"`
 	P99US       Value    `json:"p99_us"` // null: too few writes for one
 	MeanUS      float64  `json:"mean_us"`
-	// Verified is the number of blocks that were read back and compared.
+	// Verified is the number of blocks, or of commits, that were read back and right.
 	Verified int64 `json:"verified"`
 	// Compared is the number of bytes of each replica that were compared, and equal.
 	Compared int64   `json:"compared"`
@@ -90,15 +97,15 @@ func probesOf(rtt time.Duration) int {
 }
 
 // run measures one trial. It fills in what it learns.
-func (t *Trial) run(ctx context.Context, c Config) error {
-	limit := setUp + c.WarmUp + c.Duration + grace + 2*c.Idle
+func (t *Trial) run(ctx context.Context, c Config, w workload) error {
+	limit := c.setUp() + c.WarmUp + c.Duration + grace + 2*c.Idle
 	ctx, cancel := context.WithTimeoutCause(ctx, limit,
 		fmt.Errorf("no end after %v: the volume or the link hangs; the logs may say why", limit))
 	defer cancel()
 	t.Began = time.Now().Format(time.RFC3339)
 	if t.target.Wire() == nil {
 		t.Fidelity = OK
-		return t.measure(ctx, c)
+		return t.measure(ctx, c, w)
 	}
 	link := c.Link(t.Km)
 	t.RTTWantUS = micros(link.RTT())
@@ -106,7 +113,7 @@ func (t *Trial) run(ctx context.Context, c Config) error {
 	if err != nil {
 		return fmt.Errorf("before the load: %w", err)
 	}
-	if err := t.measure(ctx, c); err != nil {
+	if err := t.measure(ctx, c, w); err != nil {
 		return err
 	}
 	after, err := t.measureRTT(ctx, link)
@@ -122,13 +129,13 @@ func (t *Trial) run(ctx context.Context, c Config) error {
 }
 
 // measure does what is done on a link that is set.
-func (t *Trial) measure(ctx context.Context, c Config) error {
+func (t *Trial) measure(ctx context.Context, c Config, w workload) error {
 	if t.Repeat == 0 && c.Idle > 0 {
 		if err := t.probe(ctx, c); err != nil {
 			return err
 		}
 	}
-	return t.load(ctx, c)
+	return t.load(ctx, w)
 }
 
 // attempts is how often an RTT that is not the wanted one is measured: a busy
@@ -173,8 +180,13 @@ func (t *Trial) withDevice(ctx context.Context, use func(Device) error) error {
 		return fmt.Errorf("open the volume: %w", err)
 	}
 	err = use(dev)
-	if ctx.Err() != nil { // whatever failed, failed because of that
-		err = context.Cause(ctx)
+	if ctx.Err() != nil { // whatever else failed, failed because of that
+		var left *leftBehind
+		if errors.As(err, &left) {
+			err = errors.Join(context.Cause(ctx), left)
+		} else {
+			err = context.Cause(ctx)
+		}
 	}
 	if closing := dev.Close(); err == nil && closing != nil {
 		err = fmt.Errorf("close the volume: %w", closing)
@@ -204,27 +216,13 @@ func (t *Trial) probe(ctx context.Context, c Config) error {
 	return nil
 }
 
-func (t *Trial) load(ctx context.Context, c Config) error {
+func (t *Trial) load(ctx context.Context, w workload) error {
 	return t.withDevice(ctx, func(dev Device) error {
-		if c.Workload != Builtin {
-			m, err := runFio(ctx, c, t.target.Source())
-			if err != nil {
-				return err
-			}
-			return t.setLatency(m)
-		}
-		ledger, err := newLedger(t.Seed, dev.Size(), c.BlockSize, c.QueueDepth)
+		m, verified, err := w.run(ctx, t.Seed, dev, t.target.Source())
 		if err != nil {
 			return err
 		}
-		l := &load{dev: dev, ledger: ledger, rate: c.Rate, warmUp: c.WarmUp, duration: c.Duration, sleep: sleep}
-		m, err := l.run(ctx)
-		if err != nil {
-			return err
-		}
-		if t.Verified, err = ledger.check(ctx, dev); err != nil {
-			return err
-		}
+		t.Verified = verified
 		return t.setLatency(m)
 	})
 }

@@ -21,20 +21,21 @@ type sweepCmd struct {
 
 	Target []string `default:"lockstep" placeholder:"LIST" help:"What is measured, each on the same link and under the same load: ${targets}."`
 
-	Workload string   `default:"builtin" placeholder:"builtin|fio|FILE" help:"builtin = random writes, each checked on read-back; fio = the same load by fio; FILE = an fio job file, which need not name ioengine and uri."`
+	Workload string   `default:"builtin" placeholder:"builtin|fio|pgbench|FILE" help:"builtin = random writes, each checked on read-back; fio = the same load by fio; pgbench = a PostgreSQL on the volume, commits a second, recovered and counted after a crash; FILE = an fio job file, which need not say how the volume is reached."`
+	FS       string   `name:"fs" default:"ext4" enum:"ext4,xfs" help:"File system for pgbench: ${enum}."`
 	BS       byteSize `name:"bs" default:"4KiB" placeholder:"SIZE" help:"Size of a write."`
-	QD       int      `name:"qd" default:"1" placeholder:"N" help:"Queue depth: writes in flight."`
+	QD       int      `name:"qd" default:"1" placeholder:"N" help:"Queue depth: writes in flight; with pgbench, clients."`
 	Rate     float64  `default:"0" placeholder:"N" help:"Writes per second, each timed from when it was due (open loop); 0 = the next when one is done (closed loop)."`
 
 	Duration time.Duration   `placeholder:"DURATION" help:"Measured part of a trial. Default: 2s; with --quick 800ms."`
 	WarmUp   time.Duration   `placeholder:"DURATION" help:"Load before it. Default: 500ms; with --quick 200ms."`
-	Repeats  int             `default:"3" placeholder:"N" help:"Trials of each distance, at least 3."`
+	Repeats  int             `placeholder:"N" help:"Trials of each distance, at least 3. Default: 3; with two distances 4, or there is no interval."`
 	Idle     *time.Duration  `placeholder:"DURATION" help:"Rest before the after-idle writes; 0 = no cold and no after-idle writes. Default: 3s; with --quick 0."`
 	Budget   []time.Duration `default:"1ms,2ms,5ms" placeholder:"LIST" help:"Latencies whose distance is wanted: where p99 crosses them."`
 	Seed     uint64          `default:"1" placeholder:"N" help:"Fixes the order of trials and all random choices."`
 	Quick    bool            `help:"At most 45 seconds, for a first look."`
 
-	Size       byteSize      `default:"64MiB" placeholder:"SIZE" help:"Size of the volume."`
+	Size       byteSize      `placeholder:"SIZE" help:"Size of the volume. Default: 64MiB; with pgbench 512MiB."`
 	Ack        string        `default:"written" enum:"written,durable" help:"The volume's contract: see lockstep volume create --help."`
 	Poll       time.Duration `default:"0s" placeholder:"DURATION" help:"Let the nodes spin this long before they sleep: see lockstep node --help."`
 	WitnessRTT time.Duration `name:"witness-rtt" placeholder:"DURATION" help:"Round trip time between the witness and both sites. Default: none, it is beside site a."`
@@ -59,6 +60,10 @@ Examples:
     lockstep sweep --profile metro-dwdm --budget 2ms --qd 8
   Your own load: an fio job file
     lockstep sweep --workload jobs.fio
+  As a block device, beside what else mirrors one (in the lab's VM: see scripts/vm.sh)
+    lockstep sweep --attach kernel --target lockstep,drbd,local --km 0,50,100
+  A database's commits a second against distance
+    lockstep sweep --attach kernel --workload pgbench --fs xfs --qd 8
   Go on with one that was stopped
     lockstep sweep --resume --out lockstep-sweep-20260102-150405 ...`
 }
@@ -82,7 +87,7 @@ func (c *sweepCmd) config() sweep.Config {
 	}
 	conf := sweep.Config{
 		Km: p.km, Profile: wanem.Profile(c.Profile),
-		Workload: c.Workload, BlockSize: int(c.BS), QueueDepth: c.QD, Rate: c.Rate,
+		Workload: c.Workload, FS: c.FS, BlockSize: int(c.BS), QueueDepth: c.QD, Rate: c.Rate,
 		WarmUp: p.warmUp, Duration: p.duration, Idle: p.idle,
 		Repeats: c.Repeats, Budgets: slices.Sorted(slices.Values(c.Budget)), Seed: c.Seed,
 		Out: c.Out, Resume: c.Resume, Progress: os.Stderr,
@@ -93,8 +98,14 @@ func (c *sweepCmd) config() sweep.Config {
 			conf.Km = append(conf.Km, wanem.Distance(d).Kilometres())
 		}
 	}
+	if conf.Repeats == 0 {
+		conf.Repeats = defaultRepeats(len(conf.Km))
+	}
 	if c.WarmUp > 0 {
 		conf.WarmUp = c.WarmUp
+	}
+	if c.Workload == sweep.Pgbench { // it counts in whole seconds, and a commit is long
+		conf.Duration = max(conf.Duration, 2*time.Second)
 	}
 	if c.Duration > 0 {
 		conf.Duration = c.Duration
@@ -105,8 +116,28 @@ func (c *sweepCmd) config() sweep.Config {
 	return conf
 }
 
+// defaultRepeats are those that bound a slope through that many distances.
+func defaultRepeats(distances int) int {
+	if distances < 3 {
+		return 4
+	}
+	return 3
+}
+
+// setSize is for a volume whose size was left open.
+func (c *sweepCmd) setSize() {
+	switch {
+	case c.Size > 0:
+	case c.Workload == sweep.Pgbench:
+		c.Size = 512 << 20
+	default:
+		c.Size = 64 << 20
+	}
+}
+
 // Run does the sweep and prints what came out.
 func (c *sweepCmd) Run(ctx context.Context) error {
+	c.setSize()
 	if c.Resume && c.Out == "" {
 		return misuse{errors.New("sweep: --resume needs the --out of the sweep to go on with")}
 	}
@@ -172,7 +203,7 @@ func (c *sweepCmd) measureOn(ctx context.Context, s *sites.Sites, conf sweep.Con
 
 // isEvidence tells whether the volume's copies say more than the error does.
 func isEvidence(err error) bool {
-	return errors.As(err, new(*sweep.MismatchError)) || errors.As(err, new(*sweep.DifferenceError))
+	return errors.As(err, new(*sweep.MismatchError)) || errors.As(err, new(*sweep.DifferenceError)) || errors.As(err, new(*sweep.LostCommitError))
 }
 
 func (c *sweepCmd) print(report *sweep.Report) error {

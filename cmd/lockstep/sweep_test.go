@@ -126,6 +126,7 @@ func TestSweepMisuse(t *testing.T) {
 		{"--target=floppy", "unknown; there are lockstep"},
 		{"--target=lockstep,lockstep", "named twice"},
 		{"--workload=nowhere.fio", "fio job file"},
+		{"--fs=ntfs", "must be one of"},
 		{"--resume", "--out"},
 	} {
 		var stderr strings.Builder

@@ -1,0 +1,35 @@
+package target
+
+import (
+	"context"
+	"path/filepath"
+
+	"lockstep/wanem/sweep"
+)
+
+func checkLocal() error { return needRoot() }
+
+// localDisk is one disk without a mirror: what all the others are held against.
+type localDisk struct {
+	conf *Config
+}
+
+func newLocal(_ context.Context, c *Config, _ *run) (driver, error) { return &localDisk{c}, nil }
+
+func (d *localDisk) wire() sweep.Wire { return siteWire{d.conf.Sites} }
+
+func (d *localDisk) open(_ context.Context, r *run) (volume, error) {
+	copyFile := filepath.Join(d.conf.Dir, "copy")
+	disk, err := newDisk(r, copyFile, d.conf.Size)
+	return volume{sweep.Source{Path: disk}, []string{copyFile}}, err
+}
+
+func (d *localDisk) facts() sweep.TargetFacts {
+	return sweep.TargetFacts{
+		Version:    kernelVersion(),
+		Settings:   []sweep.Setting{diskSetting},
+		Commands:   []string{"losetup --find --show copy"},
+		Parameters: d.conf.parameters(),
+		OneCopy:    true,
+	}
+}

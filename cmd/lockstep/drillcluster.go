@@ -121,7 +121,7 @@ func (c *drillCluster) Settle(ctx context.Context) error {
 		for _, n := range c.nodes {
 			v, err := n.volume(ctx)
 			if err == nil {
-				err = settled(v)
+				err = v.Settled()
 			}
 			if err == nil && first != nil && v.Epoch != first.Epoch {
 				err = fmt.Errorf("epoch %d, and not %d", v.Epoch, first.Epoch)
@@ -133,26 +133,6 @@ func (c *drillCluster) Settle(ctx context.Context) error {
 		}
 		return nil
 	})
-}
-
-// settled says what is not well with a volume.
-func settled(v *api.VolumeStatus) error {
-	switch {
-	case v.Primary == "" || v.Standing == nil:
-		return fmt.Errorf("nobody leads, %s", v.Error)
-	case v.Suspended != "":
-		return fmt.Errorf("suspended: %s", v.Suspended)
-	case v.Standing.Epoch != v.Epoch:
-		return fmt.Errorf("epoch %d is on record, the primary is at %d", v.Epoch, v.Standing.Epoch)
-	case !v.Standing.Ready:
-		return errors.New("the primary is not ready")
-	}
-	for _, r := range v.Replicas {
-		if !r.InSync {
-			return fmt.Errorf("the copy at node %s is not in sync", r.Node)
-		}
-	}
-	return nil
 }
 
 // Compare has the primary compare all copies.
@@ -208,6 +188,9 @@ func (c *drillCluster) dump() {
 		}
 	}
 }
+
+// endTimeout is for one node, with its flush.
+const endTimeout = 10 * time.Second
 
 // stop ends the nodes in good order; one that was not is killed.
 func (c *drillCluster) stop() error {

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"lockstep/cmd/lockstep/child"
+	"lockstep/cmd/lockstep/target"
 	"lockstep/nbd"
 )
 
@@ -244,7 +245,7 @@ func (s *trio) compare() {
 	s.Helper()
 	s.compared++
 	for i := 1; i < len(s.procs); i++ {
-		if err := compareFiles(s.file(0), s.file(i), killSize); err != nil {
+		if err := target.CompareFiles(s.Context(), s.file(0), s.file(i), killSize); err != nil {
 			s.Fatalf("copy %d: %v", i, err)
 		}
 	}

@@ -16,6 +16,8 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"lockstep/cmd/lockstep/target"
 )
 
 const (
@@ -76,7 +78,7 @@ func run(args []string) int {
 	parser, err := kong.New(&cli{},
 		kong.Name("lockstep"),
 		kong.Description(description),
-		kong.Vars{"targets": strings.Join(targetNames, ", ")},
+		kong.Vars{"targets": strings.Join(target.Names(), ", ")},
 		kong.Configuration(loadConfigFile),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoAppDescFormat: true}),
 	)

@@ -9,50 +9,43 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 
+	"lockstep/cmd/lockstep/target"
 	"lockstep/wanem"
 	"lockstep/wanem/sites"
 	"lockstep/wanem/sweep"
 	"lockstep/wanem/tun"
 )
 
-// siteWAN is the link between the sweep's two sites, A and B.
-type siteWAN struct{ *sites.Sites }
-
-func (w siteWAN) SetLink(ctx context.Context, link wanem.Link) error {
-	return w.Sites.SetLink(ctx, sites.A, sites.B, link)
-}
-
-func (w siteWAN) MeasureRTT(ctx context.Context, probes int) (sweep.RTT, error) {
-	rtt, err := w.Sites.MeasureRTT(ctx, sites.A, sites.B, probes)
-	return sweep.RTT{Median: rtt.Median, P99: rtt.P99, Min: rtt.Min}, err
-}
-
-func (w siteWAN) Drops() (uint64, error) { return w.Sites.Drops(sites.A, sites.B) }
-
-// openStand prepares a cluster, with the primary and the witness in site a and the
-// other copy in site b.
-func (c *sweepCmd) openStand(ctx context.Context, s *sites.Sites, congestion string) (*stand, error) {
-	t, err := c.newRig()
+// targetConfig is what the flags say of every target. Lockstep's primary and the witness
+// are in site a and the other copy in site b.
+func (c *sweepCmd) targetConfig(s *sites.Sites, congestion string) (target.Config, error) {
+	out, err := filepath.Abs(c.Out)
 	if err != nil {
-		return nil, err
+		return target.Config{}, err
 	}
 	exe, err := os.Executable()
 	if err != nil {
-		return nil, fmt.Errorf("find this program, to run its nodes: %w", err)
+		return target.Config{}, fmt.Errorf("find this program, to run its nodes: %w", err)
 	}
-	t.short, t.congestion = filepath.Join(s.Dir(), "data"), congestion
+	build := thisBuild()
+	conf := target.Config{
+		Sites: s, Wire: target.SiteWire(s), Exe: exe, Version: fmt.Sprintf("%s (commit %s)", build.Version, build.Commit),
+		Dir: filepath.Join(out, "volume"), Logs: filepath.Join(out, "logs"), Scratch: s.Dir(),
+		Size: int64(c.Size), Ack: c.Ack, Kernel: c.Attach == "kernel", Poll: c.Poll, Congestion: congestion,
+	}
 	for _, p := range []struct {
 		name string
 		site sites.Site
 		port string
-	}{{"a", sites.A, nodePort}, {"b", sites.B, nodePort}, {witness, c.witnessSite(), witnessPort}} {
-		t.places = append(t.places, place{p.name, net.JoinHostPort(s.Addr(p.site).String(), p.port), func(args ...string) *exec.Cmd {
-			return s.Command(ctx, p.site, exe, args...)
-		}})
+	}{{"a", sites.A, nodePort}, {"b", sites.B, nodePort}, {target.Witness, c.witnessSite(), witnessPort}} {
+		conf.Nodes = append(conf.Nodes, target.Node{
+			Name: p.name, Listen: net.JoinHostPort(s.Addr(p.site).String(), p.port),
+			// Not with the sweep's context: what is attached is detached before they end.
+			Command: func(args ...string) *exec.Cmd { return s.Command(context.Background(), p.site, exe, args...) },
+		})
 	}
-	return &stand{wire: siteWAN{s}, rig: t, facts: c.standFacts(t)}, nil
+	return conf, nil
 }
 
 // openSites makes sites a and b, and one for the witness if that is at a distance.
@@ -104,22 +97,6 @@ func (c *sweepCmd) facts(s *sites.Sites) (facts sweep.Facts, congestion string, 
 		facts.Congestion = sysctls["net.ipv4.tcp_congestion_control"]
 	}
 	return facts, congestion, nil
-}
-
-func (c *sweepCmd) standFacts(t *rig) sweep.TargetFacts {
-	build := thisBuild()
-	return sweep.TargetFacts{
-		Version: fmt.Sprintf("%s (commit %s)", build.Version, build.Commit),
-		Commands: []string{
-			"site a: lockstep " + strings.Join(t.args(t.places[0]), " "),
-			"site b: lockstep " + strings.Join(t.args(t.places[1]), " "),
-			"site a: lockstep " + strings.Join(t.args(t.places[2]), " "),
-			fmt.Sprintf("lockstep volume create sweepN --size %v --on a,b --ack %s", t.size, t.ack),
-		},
-		Parameters: map[string]string{
-			"ack": c.Ack, "poll": c.Poll.String(), "congestion": c.Congestion, "witness_rtt": c.WitnessRTT.String(),
-		},
-	}
 }
 
 // dropTooShort removes the distances whose delay the relay cannot keep; no

@@ -21,6 +21,8 @@ type sweepCmd struct {
 
 	Target []string `default:"lockstep" placeholder:"LIST" help:"What is measured, each on the same link and under the same load: ${targets}."`
 
+	Attach string `default:"none" enum:"none,kernel" help:"How the load reaches a volume that is served over NBD: none = as an NBD client; kernel = as a block device, /dev/nbdN. Those of drbd, md-nbd and local always are block devices."`
+
 	Workload string   `default:"builtin" placeholder:"builtin|fio|pgbench|FILE" help:"builtin = random writes, each checked on read-back; fio = the same load by fio; pgbench = a PostgreSQL on the volume, commits a second, recovered and counted after a crash; FILE = an fio job file, which need not say how the volume is reached."`
 	FS       string   `name:"fs" default:"ext4" enum:"ext4,xfs" help:"File system for pgbench: ${enum}."`
 	BS       byteSize `name:"bs" default:"4KiB" placeholder:"SIZE" help:"Size of a write."`
@@ -217,19 +219,7 @@ func (c *sweepCmd) print(report *sweep.Report) error {
 	return err
 }
 
-// newRig is the cluster of the sweep; where it runs is left open.
-func (c *sweepCmd) newRig() (*rig, error) {
-	out, err := filepath.Abs(c.Out)
-	if err != nil {
-		return nil, err
-	}
-	return &rig{
-		dir: filepath.Join(out, "volume"), logs: filepath.Join(out, "logs"),
-		size: c.Size, ack: c.Ack, poll: c.Poll,
-	}, nil
-}
-
 // parameters are those that all targets share: a sweep is resumed only with the same.
 func (c *sweepCmd) parameters() map[string]string {
-	return map[string]string{"size": c.Size.String()}
+	return map[string]string{"size": c.Size.String(), "witness_rtt": c.WitnessRTT.String()}
 }

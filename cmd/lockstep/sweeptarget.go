@@ -5,29 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
+	"lockstep/cmd/lockstep/target"
 	"lockstep/wanem/sites"
 	"lockstep/wanem/sweep"
 )
 
-// sweepTarget is a target that this command opened and has to close.
-type sweepTarget interface {
-	sweep.Target
-	// Explain adds to an error what the target's processes said last.
-	Explain(error) error
-	// Close ends and removes everything; the copies are kept if they are evidence.
-	Close(keep bool) error
-}
-
-// targetNames are what --target may name, in the order of --help.
-var targetNames = []string{"lockstep"}
-
 // checkTargets refuses what cannot be, before anything starts.
 func (c *sweepCmd) checkTargets() error {
 	for i, name := range c.Target {
-		if !slices.Contains(targetNames, name) {
-			return fmt.Errorf("--target %s: unknown; there are %s", name, strings.Join(targetNames, ", "))
+		if err := target.Check(name); err != nil {
+			return fmt.Errorf("--target: %w", err)
 		}
 		if slices.Contains(c.Target[:i], name) {
 			return fmt.Errorf("--target %s: named twice", name)
@@ -38,8 +26,12 @@ func (c *sweepCmd) checkTargets() error {
 
 // openTargets prepares the targets that the flags name, on the same sites.
 func (c *sweepCmd) openTargets(ctx context.Context, s *sites.Sites, congestion string) (list targetList, err error) {
-	for range c.Target {
-		t, err := c.openStand(ctx, s, congestion)
+	conf, err := c.targetConfig(s, congestion)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range c.Target {
+		t, err := target.Open(ctx, name, conf)
 		if err != nil {
 			return nil, errors.Join(err, list.close(false))
 		}
@@ -48,7 +40,7 @@ func (c *sweepCmd) openTargets(ctx context.Context, s *sites.Sites, congestion s
 	return list, nil
 }
 
-type targetList []sweepTarget
+type targetList []target.Target
 
 func (l targetList) targets() (all []sweep.Target) {
 	for _, t := range l {

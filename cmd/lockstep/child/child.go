@@ -130,10 +130,18 @@ func (p *Process) Pause(ctx context.Context, d time.Duration) error {
 	case <-timer.C:
 		return nil
 	case <-p.done:
-		return p.Quote(fmt.Errorf("%s ended too early: %w", p.name, exitReason(p.err)))
+		return p.Quote(p.Ended())
 	case <-ctx.Done():
 		return p.Quote(context.Cause(ctx))
 	}
+}
+
+// Ended says that the child has ended, and how; nil while it runs.
+func (p *Process) Ended() error {
+	if !p.Exited() {
+		return nil
+	}
+	return fmt.Errorf("%s ended too early: %w", p.name, exitReason(p.err))
 }
 
 // Wait returns when the child has ended, with how it did: never nil.

@@ -13,10 +13,10 @@ import (
 	"lockstep/wanem/sweep"
 )
 
-// compareFiles compares the first size bytes of two files. Holes read as
+// CompareFiles compares the first size bytes of two files. Holes read as
 // zeroes; where both have one nothing is read. A difference is a
 // *sweep.DifferenceError.
-func compareFiles(ctx context.Context, a, b string, size int64) error {
+func CompareFiles(ctx context.Context, a, b string, size int64) error {
 	fa, err := os.Open(a)
 	if err != nil {
 		return fmt.Errorf("compare: %w", err)

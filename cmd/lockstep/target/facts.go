@@ -36,7 +36,9 @@ func toolVersion(ctx context.Context, program string) string {
 	return line
 }
 
-// siteWire is the link between sites A and B.
+// SiteWire is the link between sites A and B.
+func SiteWire(s *sites.Sites) sweep.Wire { return siteWire{s} }
+
 type siteWire struct{ *sites.Sites }
 
 func (w siteWire) SetLink(ctx context.Context, link wanem.Link) error {

@@ -16,7 +16,7 @@ type localDisk struct {
 
 func newLocal(_ context.Context, c *Config, _ *run) (driver, error) { return &localDisk{c}, nil }
 
-func (d *localDisk) wire() sweep.Wire { return siteWire{d.conf.Sites} }
+func (d *localDisk) wire() sweep.Wire { return nil }
 
 func (d *localDisk) open(_ context.Context, r *run) (volume, error) {
 	copyFile := filepath.Join(d.conf.Dir, "copy")

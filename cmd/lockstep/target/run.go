@@ -56,13 +56,29 @@ func (r *run) undo(ctx context.Context) error {
 
 // start starts a process that is asked to end when the run is undone.
 func (r *run) start(what string, cmd *exec.Cmd) (*child.Process, error) {
-	p, err := child.Start(what, filepath.Join(r.logs, r.name+"-"+strings.ReplaceAll(what, " ", "-")+".log"), cmd)
-	if err != nil {
-		return nil, err
+	p, err := r.launch(what, cmd)
+	if err == nil {
+		r.did("run "+what, func(ctx context.Context) error { return p.Stop(ctx, stopTimeout) })
 	}
-	r.children = append(r.children, p)
-	r.did("run "+what, func(ctx context.Context) error { return p.Stop(ctx, stopTimeout) })
-	return p, nil
+	return p, err
+}
+
+// startDisposable starts a process that is killed when the run is undone.
+func (r *run) startDisposable(what string, cmd *exec.Cmd) error {
+	p, err := r.launch(what, cmd)
+	if err == nil {
+		r.did("run "+what, func(context.Context) error { p.Kill(); return nil })
+	}
+	return err
+}
+
+func (r *run) launch(what string, cmd *exec.Cmd) (*child.Process, error) {
+	log := r.name + "-" + strings.ReplaceAll(what, " ", "-") + ".log"
+	p, err := child.Start(what, filepath.Join(r.logs, log), cmd)
+	if err == nil {
+		r.children = append(r.children, p)
+	}
+	return p, err
 }
 
 // explain adds to an error what the processes said last.
@@ -82,8 +98,8 @@ func (r *run) await(ctx context.Context, try func() error) error {
 			return err
 		}
 		for _, p := range r.children {
-			if p.Exited() {
-				return fmt.Errorf("%w: %w", p.Wait(), err)
+			if ended := p.Ended(); ended != nil {
+				return fmt.Errorf("%w: %w", ended, err)
 			}
 		}
 		select {

@@ -18,14 +18,19 @@ import (
 // Config is what the targets of a sweep have in common. All fields are needed unless
 // marked optional.
 type Config struct {
-	Sites   *sites.Sites // at least A and B
-	Witness sites.Site   // where lockstep's witness runs
-	Exe     string       // this program, to run it as a node and as an agent
-	Dir     string       // absolute; for the copies of the volumes, which are all files here
-	Logs    string       // for what the processes say
-	Size    int64        // of a volume in bytes, a multiple of 1 MiB
-	Ack     string       // lockstep's contract: written or durable
-	Kernel  bool         // attach what is served over NBD as a block device
+	Sites   *sites.Sites // at least A and B; lockstep itself does without
+	Wire    sweep.Wire   // the link between A and B
+	Nodes   []Node       // lockstep's: a, b and Witness
+	Exe     string       // this program, to run it as an agent
+	Version string       // of this program
+
+	Dir     string // absolute, for the copies of the volumes, which are all files here
+	Logs    string // for what the processes say
+	Scratch string // a directory with a short path, for sockets
+
+	Size   int64  // of a volume in bytes, a multiple of 1 MiB
+	Ack    string // lockstep's contract: written or durable
+	Kernel bool   // attach what is served over NBD as a block device
 
 	Poll       time.Duration // lockstep node --poll. Optional
 	Congestion string        // lockstep node --congestion. Optional
@@ -138,12 +143,14 @@ type target struct {
 	open volume
 }
 
-func (t *target) Name() string              { return t.name }
-func (t *target) Wire() sweep.Wire          { return t.wire() }
-func (t *target) Source() sweep.Source      { return t.open.source }
-func (t *target) Facts() sweep.TargetFacts  { return t.facts() }
-func (t *target) Explain(err error) error   { return t.now.explain(t.life.explain(err)) }
-func (t *target) fail(op string, err error) error { return fmt.Errorf("target %s: %s: %w", t.name, op, err) }
+func (t *target) Name() string             { return t.name }
+func (t *target) Wire() sweep.Wire         { return t.wire() }
+func (t *target) Source() sweep.Source     { return t.open.source }
+func (t *target) Facts() sweep.TargetFacts { return t.facts() }
+func (t *target) Explain(err error) error  { return t.now.explain(t.life.explain(err)) }
+func (t *target) fail(op string, err error) error {
+	return fmt.Errorf("target %s: %s: %w", t.name, op, err)
+}
 
 // openTimeout bounds Open: a volume is in sync and served.
 const openTimeout = 60 * time.Second
@@ -157,19 +164,22 @@ func (t *target) Open(ctx context.Context) (dev sweep.Device, err error) {
 	defer cancel()
 	t.open, err = t.driver.open(ctx, &t.now)
 	if err == nil {
-		dev, err = openDevice(ctx, t.open.source, t.conf.Size)
+		dev, err = openDevice(ctx, t.open.source)
+	}
+	if err == nil && dev.Size() != t.conf.Size {
+		err = errors.Join(fmt.Errorf("it has %d bytes, not %d", dev.Size(), t.conf.Size), dev.Close())
 	}
 	if err != nil {
-		err = t.Explain(err)
-		return nil, errors.Join(t.fail("open", err), t.now.undo(ctx))
+		err = t.fail("open", t.now.explain(err)) // these processes are gone after the undoing
+		return nil, errors.Join(err, t.now.undo(ctx))
 	}
 	return dev, nil
 }
 
 // openDevice opens a volume as its user would.
-func openDevice(ctx context.Context, s sweep.Source, size int64) (sweep.Device, error) {
+func openDevice(ctx context.Context, s sweep.Source) (sweep.Device, error) {
 	if s.Path != "" {
-		return openBlock(s.Path, size)
+		return sweep.OpenDisk(s.Path)
 	}
 	client, err := nbd.Dial(ctx, s.URI)
 	if err != nil {
@@ -192,7 +202,7 @@ func (t *target) Compare(ctx context.Context) (bytes int64, err error) {
 	if len(t.open.copies) < 2 {
 		return 0, nil
 	}
-	if err := compareFiles(ctx, t.open.copies[0], t.open.copies[1], t.conf.Size); err != nil {
+	if err := CompareFiles(ctx, t.open.copies[0], t.open.copies[1], t.conf.Size); err != nil {
 		return 0, t.fail("compare", err)
 	}
 	return t.conf.Size, nil

@@ -3,6 +3,7 @@ package sweep
 import (
 	_ "embed"
 	"html/template"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -79,9 +80,21 @@ func (f *figure) nameEnds(ends []end, top float64) {
 	}
 }
 
-// standalone makes a figure for a page a file of its own.
+var (
+	cssDefinition = regexp.MustCompile(`(--[\w-]+):\s*([^;]+);`)
+	cssUse        = regexp.MustCompile(`var\((--[\w-]+)\)`)
+)
+
+// standalone makes a figure for a page a file of its own, on white: programs other
+// than browsers do not know CSS variables.
 func standalone(svg string) []byte {
-	const looks = "svg { background: var(--paper); font-family: system-ui, 'Liberation Sans', Arial, sans-serif; }"
+	light, _, _ := strings.Cut(palette, "}")
+	colors := map[string]string{}
+	for _, definition := range cssDefinition.FindAllStringSubmatch(light, -1) {
+		colors[definition[1]] = definition[2]
+	}
+	const looks = `<rect width="100%" height="100%" fill="#fff"/><g font-family="'Liberation Sans', Arial, sans-serif">`
 	head := strings.Index(svg, "</title>") + len("</title>")
-	return []byte(svg[:head] + "<style>\n" + palette + looks + "\n</style>" + svg[head:])
+	svg = svg[:head] + looks + strings.TrimSuffix(strings.TrimSpace(svg[head:]), "</svg>") + "</g></svg>\n"
+	return []byte(cssUse.ReplaceAllStringFunc(svg, func(use string) string { return colors[cssUse.FindStringSubmatch(use)[1]] }))
 }

@@ -43,6 +43,9 @@ func (r *Report) comparison() comparison {
 		for _, l := range t.Limits {
 			row = append(row, limitKm(l.Km, l.How))
 		}
+		for len(row) < len(c.Limits.Head) {
+			row = append(row, "no link")
+		}
 		c.Limits.Rows = append(c.Limits.Rows, row)
 	}
 	return c
@@ -86,8 +89,12 @@ func (r *Report) writeComparison(w io.Writer) {
 // write takes flags of a tabwriter.
 func (t table) write(w io.Writer, flags uint) {
 	out := tabwriter.NewWriter(w, 0, 0, 2, ' ', flags)
+	last := ""
+	if flags&tabwriter.AlignRight != 0 {
+		last = "\t" // the last column is aligned too
+	}
 	for _, row := range append([][]string{t.Head}, t.Rows...) {
-		fmt.Fprintln(out, strings.Join(row, "\t")+"\t")
+		fmt.Fprintln(out, strings.Join(row, "\t")+last)
 	}
 	out.Flush()
 }

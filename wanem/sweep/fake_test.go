@@ -62,7 +62,8 @@ func (d *fakeDevice) Close() error {
 // fakeTarget is a target whose link is exact unless it is told otherwise.
 type fakeTarget struct {
 	name     string
-	oneCopy  bool
+	oneCopy  bool // and no wire
+	trips    int  // of a write
 	size     int
 	overhead time.Duration
 	link     wanem.Link
@@ -78,7 +79,7 @@ type fakeTarget struct {
 }
 
 func newFakeTarget() *fakeTarget {
-	return &fakeTarget{name: "fake", size: 4 << 20, overhead: 100 * time.Microsecond, corrupt: -1, jitter: rand.New(rand.NewPCG(1, 2))}
+	return &fakeTarget{name: "fake", trips: 1, size: 4 << 20, overhead: 100 * time.Microsecond, corrupt: -1, jitter: rand.New(rand.NewPCG(1, 2))}
 }
 
 func (s *fakeTarget) SetLink(_ context.Context, link wanem.Link) error {
@@ -101,7 +102,7 @@ func (s *fakeTarget) MeasureRTT(context.Context, int) (RTT, error) {
 func (s *fakeTarget) Drops() (uint64, error) { return s.drops, nil }
 
 func (s *fakeTarget) Open(context.Context) (Device, error) {
-	rtt, overhead := s.link.RTT(), s.overhead
+	rtt, overhead := time.Duration(s.trips)*s.link.RTT(), s.overhead
 	d := newFakeDevice(s.size, func() time.Duration {
 		// Exponential noise: a median and a tail, as real ones have.
 		return rtt + overhead + time.Duration(s.jitter.ExpFloat64()*float64(20*time.Microsecond))
@@ -110,11 +111,19 @@ func (s *fakeTarget) Open(context.Context) (Device, error) {
 	return d, nil
 }
 
-func (s *fakeTarget) Name() string   { return s.name }
-func (s *fakeTarget) Wire() Wire     { return s }
+func (s *fakeTarget) Name() string { return s.name }
+func (s *fakeTarget) Wire() Wire {
+	if s.oneCopy {
+		return nil
+	}
+	return s
+}
 func (s *fakeTarget) Source() Source { return Source{URI: "nbd+unix:///?socket=/nowhere"} }
 
 func (s *fakeTarget) Compare(context.Context) (int64, error) {
+	if s.oneCopy {
+		return 0, nil
+	}
 	if s.differ {
 		return 0, &DifferenceError{4711}
 	}

@@ -99,7 +99,7 @@ func TestCrossing(t *testing.T) {
 
 func TestNotesNameAFallingP99(t *testing.T) {
 	points := []*Point{{Km: 0, P99US: 200, Fidelity: OK}, {Km: 50, P99US: 2500, Fidelity: OK}, {Km: 75, P99US: 1, Fidelity: Off}, {Km: 100, P99US: 1500, Fidelity: OK}}
-	got := notes(points)
+	got := notes(points, true)
 	if len(got) != 1 || !strings.Contains(got[0], "p99 at 50 km (2500 us) is above that at 100 km (1500 us)") {
 		t.Errorf("notes %q", got)
 	}

@@ -76,9 +76,10 @@ func crossing(km, y []float64, level float64) (at float64, how string) {
 	return km[last] + (level-y[last])/slope, Extrapolated
 }
 
-// notes says what a reader of p99 and limits must know: where p99 falls with
-// distance, which no link makes it do, and where there is none.
-func notes(points []*Point) []string {
+// notes says what a reader of p99 and limits must know: where there is none, and, of
+// a target that crosses the link, where it falls with distance, which no link makes
+// it do.
+func notes(points []*Point, crosses bool) []string {
 	list := []string{} // [] in JSON, not null
 	var before *Point
 	for _, p := range points {
@@ -90,7 +91,7 @@ func notes(points []*Point) []string {
 				formatKm(p.Km), tails[99], p.leastWrites))
 			continue
 		}
-		if before != nil && p.P99US < before.P99US {
+		if crosses && before != nil && p.P99US < before.P99US {
 			list = append(list, fmt.Sprintf("p99 at %s km (%v us) is above that at %s km (%v us): not distance but something else on this machine made it so, and the limits near it are uncertain; a longer --duration or more --repeats help.",
 				formatKm(before.Km), before.P99US, formatKm(p.Km), p.P99US))
 		}

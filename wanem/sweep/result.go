@@ -46,8 +46,9 @@ func newResult(c Config, target Target, all []*Trial) *Result {
 	}
 	slices.SortStableFunc(r.trials, func(a, b *Trial) int { return cmp.Compare(a.Km, b.Km) })
 	r.addTrials()
-	r.Limits, r.Notes = newLimits(c.Budgets, r.Points), notes(r.Points)
+	r.Limits, r.Notes = []Limit{}, notes(r.Points, !r.Facts.OneCopy)
 	if !r.Facts.OneCopy {
+		r.Limits = newLimits(c.Budgets, r.Points)
 		r.addFit(newFit(c, r.trials))
 	}
 	r.Answer = r.answer()

@@ -28,6 +28,9 @@ func (r *Report) WriteText(w io.Writer) error {
 	for _, answer := range r.answers() {
 		fmt.Fprintln(w, answer)
 	}
+	if slow := r.Host.slow(); slow != "" {
+		fmt.Fprintf(w, "(%s)\n", slow)
+	}
 	return nil
 }
 

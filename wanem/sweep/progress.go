@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/vbauerster/mpb/v8"
@@ -18,7 +19,8 @@ type progress struct {
 	done, total int
 	named       bool // several targets: each line says which
 	bars        *mpb.Progress
-	bar         *mpb.Bar // nil: lines
+	bar         *mpb.Bar     // nil: lines
+	current     atomic.Value // string: the trial that runs, for the bar
 }
 
 // newProgress is for the trials that are open; all counts earlier ones too.
@@ -33,10 +35,23 @@ func newProgress(out io.Writer, open, all int, named bool) *progress {
 	if f, ok := out.(*os.File); ok && term.IsTerminal(int(f.Fd())) && open > 0 {
 		p.bars = mpb.New(mpb.WithOutput(out), mpb.WithWidth(64))
 		p.bar = p.bars.AddBar(int64(open),
-			mpb.PrependDecorators(decor.CountersNoUnit("trial %d of %d ")),
+			mpb.PrependDecorators(decor.CountersNoUnit("trial %d of %d "), decor.Any(p.now)),
 			mpb.AppendDecorators(decor.Percentage(), decor.Name("  ETA "), decor.AverageETA(decor.ET_STYLE_GO)))
 	}
 	return p
+}
+
+func (p *progress) started(t *Trial) {
+	words := formatKm(t.Km) + " km "
+	if p.named {
+		words = t.Target + " " + words
+	}
+	p.current.Store(words)
+}
+
+func (p *progress) now(decor.Statistics) string {
+	words, _ := p.current.Load().(string)
+	return words
 }
 
 func (p *progress) finished(t *Trial) {

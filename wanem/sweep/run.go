@@ -100,6 +100,7 @@ func runTrials(ctx context.Context, c Config, targets []Target, dir directory) (
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
+		progress.started(t)
 		if err := t.runOn(ctx, c, load, bare); err != nil {
 			return nil, fmt.Errorf("%s at %s km, repeat %d: %w", t.Target, formatKm(t.Km), t.Repeat+1, err)
 		}

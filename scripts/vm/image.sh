@@ -28,6 +28,7 @@ install_root() {
     local names
     names=$(packages | sort -u | paste -sd,)
     # No documentation, no translations, no services started; the same clock for every build.
+    # shellcheck disable=SC2016 # $1 is for the hooks' own shell
     SOURCE_DATE_EPOCH=1735689600 mmdebstrap --quiet --variant=minbase --include="$names" \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
         --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/lib/modules/*/kernel/drivers/gpu/*' \
@@ -48,6 +49,7 @@ settle() {
     mkdir -p "$r/lockstep" "$r/out" "$r/etc/modprobe.d"
     # DRBD would call a helper of user space at every event; devices come by name, all at once.
     echo 'options drbd usermode_helper=/bin/true' >"$r/etc/modprobe.d/lockstep.conf"
+    # shellcheck disable=SC2016 # dpkg-query's own
     chroot "$r" dpkg-query -W -f '${Package} ${Version}\n' >"$build/packages.txt"
 }
 

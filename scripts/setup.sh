@@ -17,9 +17,9 @@ source "$(dirname "$0")/lib.sh"
 fio=(fio=fio)
 bench=("${fio[@]}" jq=jq column=bsdextrautils nbdkit=nbdkit nbdinfo=libnbd-bin qemu-nbd=qemu-utils
     qemu-storage-daemon=qemu-system-common)
-tests=("${bench[@]}" gcc=gcc nbdcopy=libnbd-bin qemu-io=qemu-utils qemu-img=qemu-utils
-    ip=iproute2 ping=iputils-ping shellcheck=shellcheck)
 vm=(qemu-system-x86_64=qemu-system-x86 mmdebstrap=mmdebstrap cpio=cpio modprobe=kmod mke2fs=e2fsprogs)
+tests=("${bench[@]}" "${vm[@]}" vagrant=vagrant gcc=gcc nbdcopy=libnbd-bin qemu-io=qemu-utils qemu-img=qemu-utils
+    ip=iproute2 ping=iputils-ping shellcheck=shellcheck)
 
 case ${1:-build} in
 build) needs=() ;;

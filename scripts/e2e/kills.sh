@@ -7,4 +7,4 @@ set -euo pipefail
 source "$(dirname "$0")/../lib.sh"
 cd "$root"
 
-LOCKSTEP_KILL_ROUNDS=${KILL_ROUNDS:-50} go test -count=1 -timeout=20m -v -run '^TestKilledUnderLoad$' ./cmd/lockstep
+LOCKSTEP_KILL_ROUNDS=${KILL_ROUNDS:-25} go test -count=1 -timeout=20m -v -run '^TestKilledUnderLoad$' ./cmd/lockstep

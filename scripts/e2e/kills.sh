@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# 100 times a primary, a replica, or several of them at once are killed (SIGKILL) or
+# 50 times a primary, a replica, or several of them at once are killed (SIGKILL) or
 # stopped in the middle of writes and started again; every sector is checked after
 # each. Half of the rounds suspend writes meanwhile, half go on without the replica.
 set -euo pipefail

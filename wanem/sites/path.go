@@ -90,12 +90,19 @@ func (p *path) calibrate(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		p.correction += got.Median - want
+		p.correction = nextCorrection(p.correction, got.Median, want)
 		if err := p.set(p.link); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// nextCorrection takes what the last one missed by. It never takes more than all of the
+// delay: what a busy machine made of one measurement would else have to be paid back in
+// many.
+func nextCorrection(last, got, want time.Duration) time.Duration {
+	return min(last+got-want, want)
 }
 
 // probesFor is how many probes fit into about 100 ms, and enough of them that one

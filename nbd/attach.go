@@ -95,6 +95,24 @@ func (c *conn) watch(ctx context.Context, cancel context.CancelFunc) {
 	}
 }
 
+// heed closes c when its backend can do nothing for it any more. The function that it
+// returns ends that, and waits for it.
+func (c *conn) heed() (stop func()) {
+	if c.own == nil || c.own.Over() == nil {
+		return func() {}
+	}
+	served := make(chan struct{})
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		select {
+		case <-c.own.Over():
+			c.hangup()
+		case <-served:
+		}
+	})
+	return func() { close(served); watch.Wait() }
+}
+
 func (c *conn) stand(p place) {
 	c.srv.mu.Lock()
 	c.place = p

@@ -66,6 +66,8 @@ type attachment struct {
 
 func (a *attachment) Close() { close(a.closed) }
 
+func (a *attachment) Over() <-chan struct{} { return nil }
+
 // attaching is an export whose connections each get an attachment, which is sent to
 // the channel.
 func attaching(b Backend) (Export, <-chan *attachment) {

@@ -176,6 +176,7 @@ func (s *Server) ServeConn(ctx context.Context, nc net.Conn) error {
 	s.log.Debug("nbd: client attached", "export", c.export.Name, "remote", nc.RemoteAddr(), "structured", c.structured)
 	defer s.log.Debug("nbd: client detached", "export", c.export.Name, "remote", nc.RemoteAddr())
 	defer context.AfterFunc(ctx, c.stop)()
+	defer c.heed()()
 	if err := c.transmit(); err != nil {
 		return &Error{Op: "serve export", Subject: fmt.Sprintf("%q", c.export.Name), Err: err}
 	}

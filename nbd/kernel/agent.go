@@ -31,7 +31,7 @@ type Agent struct {
 
 	path    *path // nil: lost
 	next    int   // the server to try first
-	stay    int   // the last one that was tried
+	stay    int   // the last one that began
 	owner   string
 	backend string
 	about   string // how the server described the export when it was first attached

@@ -19,7 +19,8 @@ type Config struct {
 	// only if Export is nil.
 	Servers []nbd.Endpoint
 	// Export, if set, is what the export is called in the stay'th stay of this agent with a
-	// server, from 1 on, on that device. All connections of a stay use the same name. It
+	// server, from 1 on, on that device. All connections of a stay use the same name, also
+	// those of attempts to begin it that came to nothing. It
 	// must be such that the server refuses what is left of earlier stays before it lets a
 	// later one in: a request that is sent again must not be overtaken by its first copy.
 	Export func(d Device, stay int) string

@@ -57,8 +57,7 @@ func (a *Agent) round(ctx context.Context) (*path, error) {
 func (a *Agent) attempt(ctx context.Context, server nbd.Endpoint) (*path, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, a.conf.Stall, fmt.Errorf("it did not answer within %v", a.conf.Stall))
 	defer cancel()
-	a.stay++
-	p, err := dial(ctx, server, a.conf.export(server, a.dev, a.stay), a.conf.Connections)
+	p, err := dial(ctx, server, a.conf.export(server, a.dev, a.stay+1), a.conf.Connections)
 	if err != nil {
 		return nil, err
 	}
@@ -67,6 +66,7 @@ func (a *Agent) attempt(ctx context.Context, server nbd.Endpoint) (*path, error)
 		p.close()
 		return nil, err
 	}
+	a.stay++ // only now: the kernel never had the sockets of an attempt that failed
 	return p, nil
 }
 

@@ -151,6 +151,9 @@ func (n *node) attachTo(ctx context.Context, v *control.Volume, seat *host.Seat,
 // Close implements nbd.Attachment.
 func (a *attachment) Close() { a.seat.Detach(a.front) }
 
+// Over implements nbd.Attachment.
+func (a *attachment) Over() <-chan struct{} { return a.front.Over() }
+
 // dropDeleted hangs up on the clients of volumes that are deleted, until ctx ends.
 func (n *node) dropDeleted(ctx context.Context) {
 	known := map[string]control.ID{}

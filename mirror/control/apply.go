@@ -165,7 +165,7 @@ func (t transition) attach(v *Volume) Result {
 	case t.c.Session.Agent == last.Agent && t.c.Session.Stay == last.Stay:
 		return Result{Won: true, Volume: v, Generation: generation}
 	case t.c.Session.Agent == last.Agent && t.c.Session.Stay < last.Stay, t.c.Session.Agent != last.Agent && t.c.Session.Stay > 1:
-		return Result{Volume: v, Superseded: true, Refused: fmt.Sprintf("client %q of volume %q has attached anew since, elsewhere", t.c.Of, v.Name)}
+		return Result{Volume: v, Superseded: true}
 	}
 	if v.Clients == nil {
 		v.Clients = map[string]uint64{}

@@ -105,6 +105,8 @@ func outcome(r Result) string {
 		return "expired\n"
 	case r.Refused != "":
 		return "refused: " + r.Refused + "\n"
+	case r.Superseded:
+		return "superseded\n"
 	case !r.Won && r.Volume != nil:
 		return "lost\n" + showVolume(r.Volume)
 	case !r.Won:

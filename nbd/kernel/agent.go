@@ -38,6 +38,7 @@ type Agent struct {
 	size    uint64 // bytes
 	flags   nbd.TransmissionFlags
 	said    string // the last complaint
+	from    string // the server that was lost, until that was said
 	since   time.Time
 	adopted bool
 }
@@ -206,8 +207,7 @@ func (a *Agent) lose() {
 	a.path.shut()
 	a.path.close()
 	a.since = time.Now()
-	a.log.Warn("lost the server: requests wait", "server", a.path.where())
-	a.path = nil
+	a.from, a.path = a.path.where(), nil
 }
 
 // recover finds another path, and gives it to the kernel. gone: the device is not there
@@ -217,13 +217,17 @@ func (a *Agent) recover(ctx context.Context) (gone bool, err error) {
 		if a.gone() {
 			return true, nil
 		}
+		if a.from != "" {
+			a.log.Warn("lost the server: requests wait", "server", a.from)
+			a.from = ""
+		}
 		p, err := a.reach(ctx)
 		if err != nil {
 			return false, err
 		}
 		took, err := a.hand(ctx, p)
 		if took {
-			a.path = p
+			a.path, a.said = p, ""
 			a.log.Info("attached again", "server", p.where(), "after", time.Since(a.since).Round(time.Millisecond))
 			return false, nil
 		}

@@ -61,12 +61,12 @@ type Report struct {
 	Failed  int     `json:"failed"`
 }
 
-// counts are how many probes each figure takes.
-type counts struct{ echoes, oneWay, spread, linkSpread, draws, backlog int }
+// counts are how many probes each figure takes; turns of echoes for round trips.
+type counts struct{ turns, echoes, spread, linkSpread, draws, backlog int }
 
 var (
-	full  = counts{echoes: 200, oneWay: 400, spread: 5000, linkSpread: 1000, draws: 20000, backlog: 1000}
-	quick = counts{echoes: 40, oneWay: 100, spread: 1500, linkSpread: 200, draws: 5000, backlog: 300}
+	full  = counts{turns: 20, echoes: 20, spread: 5000, linkSpread: 1000, draws: 20000, backlog: 1000}
+	quick = counts{turns: 8, echoes: 15, spread: 1500, linkSpread: 200, draws: 5000, backlog: 300}
 )
 
 // checker is a run in progress.

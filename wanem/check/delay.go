@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"lockstep/wanem"
@@ -11,27 +12,40 @@ import (
 	"lockstep/wanem/sites"
 )
 
-// roundTrips measures the machine's own round trip, then that of each distance.
+// roundTrips measures the machine's own round trip and that of each distance, in
+// turns: what else a machine does comes and goes, and must not be at one distance
+// only. Each turn calibrates the link anew.
 func (c *checker) roundTrips(ctx context.Context) error {
-	if err := c.setLink(ctx, wanem.Link{}); err != nil {
-		return err
-	}
-	bare, err := c.sites.MeasureRTT(ctx, sites.A, sites.B, c.n.echoes)
-	if err != nil {
-		return err
-	}
-	c.baseline, c.report.BaselineUS = bare.Median, micros(bare.Median)
-	c.judge(Row{Attribute: "round trip, no link", Unit: "us", Measured: micros(bare.Median), Verdict: Baseline, Note: tail(bare)})
-	for _, distance := range c.conf.KM {
-		if err := c.roundTrip(ctx, distance); err != nil {
+	bare, points := trips{}, make([]trips, len(c.conf.KM))
+	for range c.n.turns {
+		if err := c.turn(ctx, &bare, wanem.Link{}); err != nil {
 			return err
 		}
+		for i, distance := range c.conf.KM {
+			if err := c.turn(ctx, &points[i], km(distance)); err != nil {
+				return err
+			}
+		}
+	}
+	c.baseline = bare.quantile(0.5)
+	c.report.BaselineUS = micros(c.baseline)
+	c.judge(Row{Attribute: "round trip, no link", Unit: "us", Measured: micros(c.baseline), Verdict: Baseline, Note: bare.tail()})
+	for i, distance := range c.conf.KM {
+		r := c.delayRow(fmt.Sprintf("round trip, %g km", distance), km(distance).RTT(), points[i].quantile(0.5))
+		r.ReadBack, r.Note = points[i].held, r.Note+", "+points[i].tail()
+		c.report.WorstUS = max(c.report.WorstUS, math.Abs(r.Measured-r.Asked))
+		c.judge(r)
 	}
 	return nil
 }
 
-func (c *checker) roundTrip(ctx context.Context, distance float64) error {
-	link := km(distance)
+// trips are the round trips of one distance, of all turns.
+type trips struct {
+	all  []time.Duration
+	held *float64 // both ways, in us, as the last turn left it
+}
+
+func (c *checker) turn(ctx context.Context, t *trips, link wanem.Link) error {
 	if err := c.setLink(ctx, link); err != nil {
 		return err
 	}
@@ -45,15 +59,19 @@ func (c *checker) roundTrip(ctx context.Context, distance float64) error {
 	}
 	c.lost += max(got.Lost, int(dropped))
 	c.sent += c.n.echoes
-	r := c.delayRow(fmt.Sprintf("round trip, %g km", distance), link.RTT(), got.Median)
-	r.Note += ", " + tail(got)
+	t.all = append(t.all, got.All...)
 	// Both directions were set alike, but for half a nanosecond.
-	if r.ReadBack, err = c.held(func(q netem.Config) float64 { return 2 * micros(q.Delay) }); err != nil {
-		return err
-	}
-	c.report.WorstUS = max(c.report.WorstUS, math.Abs(r.Measured-r.Asked))
-	c.judge(r)
-	return nil
+	t.held, err = c.held(func(q netem.Config) float64 { return 2 * micros(q.Delay) })
+	return err
+}
+
+func (t *trips) quantile(q float64) time.Duration {
+	slices.Sort(t.all)
+	return t.all[min(int(q*float64(len(t.all))), len(t.all)-1)]
+}
+
+func (t *trips) tail() string {
+	return fmt.Sprintf("min %.1f, p99 %.1f", micros(t.quantile(0)), micros(t.quantile(0.99)))
 }
 
 // delayRow is a median delay that may be off by Precision and the baseline.
@@ -63,32 +81,35 @@ func (c *checker) delayRow(attribute string, asked, measured time.Duration) Row 
 		Low: max(0, b.low), High: b.high, Note: fmt.Sprintf("off by %+.1f", micros(measured-asked))}
 }
 
-func tail(r sites.RTT) string {
-	return fmt.Sprintf("min %.1f, p99 %.1f", micros(r.Min), micros(r.P99))
-}
-
-// oneWays measures each direction by itself, of a link that is longer on the way
-// there.
+// oneWays measures each direction by itself, in turns, of a link that is longer on
+// the way there.
 func (c *checker) oneWays(ctx context.Context) error {
 	link := km(500)
 	link.Asymmetry = 0.5
-	if err := c.setLink(ctx, link); err != nil {
-		return err
-	}
 	there, back := link.Delays()
-	for _, d := range []struct {
+	ways := []struct {
 		name     string
 		from, to sites.Site
 		want     time.Duration
-	}{{"one way, there", sites.A, sites.B, there}, {"one way, back", sites.B, sites.A, back}} {
-		s := stream{from: d.from, to: d.to, count: c.n.oneWay, size: 64, interval: time.Millisecond, wait: time.Second}
-		o, err := c.measure(ctx, s, false)
-		if err != nil {
+		all      outcome
+	}{{"one way, there", sites.A, sites.B, there, outcome{}}, {"one way, back", sites.B, sites.A, back, outcome{}}}
+	for range c.n.turns {
+		if err := c.setLink(ctx, link); err != nil {
 			return err
 		}
-		r := c.delayRow(d.name, d.want, seconds(median(o.delays())))
+		for i := range ways {
+			w := &ways[i]
+			o, err := c.measure(ctx, stream{from: w.from, to: w.to, count: c.n.echoes, size: 64, interval: time.Millisecond, wait: time.Second}, false)
+			if err != nil {
+				return err
+			}
+			w.all.arrivals = append(w.all.arrivals, o.arrivals...)
+		}
+	}
+	for _, w := range ways {
+		r := c.delayRow(w.name, w.want, seconds(median(w.all.delays())))
 		if c.netem() {
-			q, err := c.sites.Qdisc(d.from, d.to)
+			q, err := c.sites.Qdisc(w.from, w.to)
 			if err != nil {
 				return err
 			}
@@ -102,68 +123,54 @@ func (c *checker) oneWays(ctx context.Context) error {
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
-// jitter measures spread and shape: of a wide jitter where packets may overtake,
-// so that each one's delay is its own; with the relay, of probes that are so far
-// apart that none has to wait for another.
+// jitter measures middle, spread and shape: of a jitter that is wide beside what a
+// busy machine does, where packets may overtake, so that each one's delay is its
+// own; with the relay, of probes so far apart that none has to wait for another.
 func (c *checker) jitter(ctx context.Context) error {
 	if !c.netem() {
 		return c.relayJitter(ctx)
 	}
-	conf := netem.Config{Delay: 25 * time.Millisecond}
+	conf := netem.Config{Delay: 250 * time.Millisecond, Jitter: 200 * time.Millisecond}
 	if err := c.impair(ctx, conf); err != nil {
 		return err
 	}
-	s := stream{from: sites.A, to: sites.B, count: c.n.oneWay, size: 64, interval: time.Millisecond, wait: time.Second}
-	steady, err := c.measure(ctx, s, false)
-	if err != nil {
-		return err
-	}
-	place := median(steady.delays()) // with what this machine adds
-	conf.Jitter = 20 * time.Millisecond
-	if err := c.impair(ctx, conf); err != nil {
-		return err
-	}
-	s.count = c.n.spread
+	s := stream{from: sites.A, to: sites.B, count: c.n.spread, size: 64, interval: time.Millisecond, wait: time.Second}
 	o, err := c.measure(ctx, s, false)
 	if err != nil {
 		return err
 	}
 	deviation := conf.Jitter.Seconds() / math.Sqrt(3)
 	held, err := c.held(func(q netem.Config) float64 { return millis(q.Jitter) / math.Sqrt(3) })
-	c.judgeJitter(o, uniform, place, deviation, held)
+	c.judgeJitter(o, uniform, conf.Delay, deviation, held)
 	return err
 }
 
 func (c *checker) relayJitter(ctx context.Context) error {
 	link := km(500)
-	if err := c.setLink(ctx, link); err != nil {
-		return err
-	}
-	s := stream{from: sites.A, to: sites.B, count: c.n.oneWay, size: 64, interval: time.Millisecond, wait: time.Second}
-	steady, err := c.measure(ctx, s, false)
-	if err != nil {
-		return err
-	}
 	link.Jitter = 500 * time.Microsecond
 	if err := c.setLink(ctx, link); err != nil {
 		return err
 	}
-	s.count, s.interval = c.n.linkSpread, link.RTT()
+	s := stream{from: sites.A, to: sites.B, count: c.n.linkSpread, size: 64, interval: link.RTT(), wait: time.Second}
 	o, err := c.measure(ctx, s, false)
 	if err != nil {
 		return err
 	}
-	c.judgeJitter(o, normal, median(steady.delays()), link.Jitter.Seconds(), nil)
+	c.judgeJitter(o, normal, link.RTT()/2, link.Jitter.Seconds(), nil)
 	return nil
 }
 
-func (c *checker) judgeJitter(o outcome, d distribution, place, deviation float64, held *float64) {
+// judgeJitter takes the shape around the middle that was measured: where that is,
+// is a figure of its own.
+func (c *checker) judgeJitter(o outcome, d distribution, delay time.Duration, deviation float64, held *float64) {
 	got, n := o.delays(), len(o.arrivals)
+	middle := around(delay.Seconds(), (Precision+c.baseline).Seconds()+medianError(n)*deviation)
+	c.judge(Row{Attribute: "jitter, median", Unit: "ms", Asked: millis(delay), Measured: median(got) * 1e3, Low: middle.low * 1e3, High: middle.high * 1e3})
 	spread := around(deviation, spreadError(n)*deviation)
 	c.judge(Row{Attribute: "jitter, deviation", Unit: "ms", Asked: deviation * 1e3, ReadBack: held,
 		Measured: quartiles(got) / d.quartiles * 1e3, Low: spread.low * 1e3, High: spread.high * 1e3,
 		Note: fmt.Sprintf("by the quartiles of %d", n)})
-	c.judge(Row{Attribute: "jitter, off " + d.name, Unit: "%", Measured: 100 * kolmogorov(got, d, place, deviation),
+	c.judge(Row{Attribute: "jitter, off " + d.name, Unit: "%", Measured: 100 * kolmogorov(got, d, median(got), deviation),
 		High: 100 * kolmogorovLimit(n), Note: "Kolmogorov-Smirnov"})
 }
 

@@ -91,3 +91,19 @@ func (o outcome) rate(frame int) float64 {
 	}
 	return float64((n-1)*frame*8) / o.arrivals[n-1].at.Sub(o.arrivals[0].at).Seconds()
 }
+
+// kept says whether a line that takes so many frames a second was never idle between
+// the first and the last: each was sent, by its stamp, before those ahead were done.
+func (o outcome) kept(perSecond float64) bool {
+	var begin time.Time
+	for i, a := range o.arrivals {
+		sent := a.at.Add(-a.delay)
+		if i == 0 {
+			begin = sent
+		}
+		if sent.Sub(begin).Seconds()*perSecond > float64(i) {
+			return false
+		}
+	}
+	return true
+}

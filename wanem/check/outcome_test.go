@@ -48,6 +48,14 @@ func TestOutcome(t *testing.T) {
 	if r := o.rate(125); math.Abs(r-1e6) > 1 {
 		t.Errorf("125 bytes a millisecond are %v bits a second", r)
 	}
+	burst := cameAs(5, 0, 1, 2, 3, 4) // all sent 0, 0, ... ms after the first
+	if !burst.kept(1000) {
+		t.Error("a burst left the line idle")
+	}
+	burst.arrivals[3].delay -= 4 * time.Millisecond // sent 4 ms later, when 3 were done
+	if burst.kept(1000) || !burst.kept(500) {
+		t.Error("a probe that came late to the line kept it busy, or one that came in time did not")
+	}
 	if !math.IsNaN(cameAs(5, 1).rate(1)) {
 		t.Error("one arrival has a rate")
 	}
@@ -96,5 +104,17 @@ func TestJudge(t *testing.T) {
 	}
 	if c.report.Failed != 4 {
 		t.Errorf("%d failed, want 4", c.report.Failed)
+	}
+}
+
+func TestParseOverruns(t *testing.T) {
+	const names = "Udp: InDatagrams NoPorts InErrors OutDatagrams RcvbufErrors SndbufErrors\n"
+	if n, err := parseOverruns("Ip: a\nIp: 1\n" + names + "Udp: 1 2 3 4 5 6\nUdpLite: RcvbufErrors\n"); n != 5 || err != nil {
+		t.Errorf("%d, %v; want 5", n, err)
+	}
+	for _, text := range []string{"", names, "Udp: InDatagrams\nUdp: 1\n", names + "Udp: 1 2\n", names + "Udp: 1 2 3 4 x 6\n"} {
+		if n, err := parseOverruns(text); err == nil {
+			t.Errorf("%q: %d, want an error", text, n)
+		}
 	}
 }

@@ -4,6 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 	"unsafe"
 
@@ -12,7 +16,7 @@ import (
 
 // receiveBuffer holds what arrives while this process does not run: more than any
 // stream is long. Without CAP_NET_ADMIN outside of a user namespace the kernel
-// gives less, and tells if it was not enough.
+// gives less, and overruns tells if it was not enough.
 const receiveBuffer = 64 << 20
 
 // patience is how long a receive waits before it looks at whether to go on.
@@ -33,7 +37,6 @@ func newSocket(addr netip.Addr) (*socket, error) {
 	tv := unix.NsecToTimeval(int64(patience))
 	err = errors.Join(
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1),
-		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RXQ_OVFL, 1),
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_NO_CHECK, 1),
 		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv),
 		unix.Bind(fd, &unix.SockaddrInet4{Addr: addr.As4()}))
@@ -71,31 +74,52 @@ func (s *socket) send(b []byte, to unix.Sockaddr) error {
 	}
 }
 
-// receive returns the next datagram's length, when the kernel received it, and how
-// many the kernel could not keep so far. ok is false if none came within patience.
-func (s *socket) receive(b []byte) (n int, at time.Time, lost uint32, ok bool, err error) {
+// receive returns the next datagram's length and when the kernel received it; ok is
+// false if none came within patience.
+func (s *socket) receive(b []byte) (n int, at time.Time, ok bool, err error) {
 	n, oobn, _, _, err := unix.Recvmsg(s.fd, b, s.oob[:], 0)
 	switch {
 	case err == unix.EAGAIN || err == unix.EINTR:
-		return 0, at, 0, false, nil
+		return 0, at, false, nil
 	case err != nil:
-		return 0, at, 0, false, fmt.Errorf("receive a probe: %w", err)
+		return 0, at, false, fmt.Errorf("receive a probe: %w", err)
 	}
 	messages, err := unix.ParseSocketControlMessage(s.oob[:oobn])
 	if err != nil {
-		return 0, at, 0, false, fmt.Errorf("receive a probe: %w", err)
+		return 0, at, false, fmt.Errorf("receive a probe: %w", err)
 	}
 	for _, m := range messages {
-		switch {
-		case m.Header.Level != unix.SOL_SOCKET:
-		case m.Header.Type == unix.SCM_TIMESTAMPNS && len(m.Data) >= int(unsafe.Sizeof(unix.Timespec{})):
-			at = time.Unix((*unix.Timespec)(unsafe.Pointer(&m.Data[0])).Unix())
-		case m.Header.Type == unix.SO_RXQ_OVFL && len(m.Data) >= 4:
-			lost = *(*uint32)(unsafe.Pointer(&m.Data[0]))
+		if m.Header.Level == unix.SOL_SOCKET && m.Header.Type == unix.SCM_TIMESTAMPNS && len(m.Data) >= int(unsafe.Sizeof(unix.Timespec{})) {
+			return n, time.Unix((*unix.Timespec)(unsafe.Pointer(&m.Data[0])).Unix()), true, nil
 		}
 	}
-	if at.IsZero() {
-		return 0, at, 0, false, errors.New("receive a probe: the kernel did not stamp it")
+	return 0, at, false, errors.New("receive a probe: the kernel did not stamp it")
+}
+
+// overruns is how many datagrams the calling thread's network namespace had no room
+// for: RcvbufErrors in its /proc/net/snmp (proc_net_snmp, RFC 4113's counters).
+func overruns() (uint64, error) {
+	b, err := os.ReadFile("/proc/thread-self/net/snmp")
+	if err != nil {
+		return 0, fmt.Errorf("read UDP's counters: %w", err)
 	}
-	return n, at, lost, true, nil
+	return parseOverruns(string(b))
+}
+
+// parseOverruns reads two lines that begin with "Udp:": names, then values.
+func parseOverruns(text string) (uint64, error) {
+	var names []string
+	for line := range strings.Lines(text) {
+		fields := strings.Fields(line)
+		switch {
+		case len(fields) == 0 || fields[0] != "Udp:":
+		case names == nil:
+			names = fields
+		default:
+			if i := slices.Index(names, "RcvbufErrors"); i >= 0 && i < len(fields) {
+				return strconv.ParseUint(fields[i], 10, 64)
+			}
+		}
+	}
+	return 0, errors.New("read UDP's counters: no RcvbufErrors in /proc/net/snmp")
 }

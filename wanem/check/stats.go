@@ -86,3 +86,7 @@ func kolmogorovLimit(n int) float64 { return 2.28 / math.Sqrt(float64(n)) }
 // spreadError is the share by which chance lets the quartiles' distance be off: for
 // the uniform distribution a standard error of 1, for the normal one of 1.17.
 func spreadError(n int) float64 { return errors4 * 1.17 / math.Sqrt(float64(n)) }
+
+// medianError is by how many standard deviations chance lets a median be off: for
+// the uniform distribution a standard error of sqrt 3, for the normal one of 1.25.
+func medianError(n int) float64 { return errors4 * math.Sqrt(3/float64(n)) }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -43,6 +44,28 @@ var errOverrun = errors.New("the receive buffer ran over: this machine is too bu
 
 // run sends the stream and returns what became of it.
 func (s stream) run(ctx context.Context, all *sites.Sites) (outcome, error) {
+	before, err := s.overruns(all)
+	if err != nil {
+		return outcome{}, err
+	}
+	o, err := s.exchange(ctx, all)
+	if err != nil {
+		return o, fmt.Errorf("%d probes from %s to %s: %w", s.count, s.from, s.to, err)
+	}
+	after, err := s.overruns(all)
+	if err == nil && after > before {
+		err = errOverrun
+	}
+	return o, err
+}
+
+func (s stream) overruns(all *sites.Sites) (n uint64, err error) {
+	err = all.Do(s.to, func() (err error) { n, err = overruns(); return err })
+	return n, err
+}
+
+// exchange sends and receives, each on a thread of its own.
+func (s stream) exchange(ctx context.Context, all *sites.Sites) (outcome, error) {
 	out, in, err := s.open(all)
 	if err != nil {
 		return outcome{}, err
@@ -50,17 +73,38 @@ func (s stream) run(ctx context.Context, all *sites.Sites) (outcome, error) {
 	r := &receiver{stream: s, id: rand.Uint32(), socket: in, seen: make([]bool, s.count)}
 	done := make(chan error, 1)
 	go func() { done <- r.run() }()
-	o, err := s.transmit(ctx, r.id, out, in)
+	var o outcome
+	err = onOneCPU(func() (err error) { o, err = s.transmit(ctx, r.id, out, in); return err })
 	r.until.Store(time.Now().Add(s.wait).UnixNano())
 	if err != nil {
 		r.until.Store(1)
 	}
-	err = errors.Join(err, <-done, out.close(), in.close())
-	if err != nil {
-		return o, fmt.Errorf("%d probes from %s to %s: %w", s.count, s.from, s.to, err)
+	if err = errors.Join(err, <-done, out.close(), in.close()); err != nil {
+		return o, err
 	}
 	o.arrivals, o.broken = r.arrivals, r.broken
 	return o, nil
+}
+
+// onOneCPU calls f on a thread that stays where it is. The kernel carries a packet
+// on, and lets its delay end, on the CPU that it was sent from: a sender that is
+// moved lets later packets overtake earlier ones, which would be no fault of the link.
+func onOneCPU(f func() error) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var allowed, one unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &allowed); err != nil {
+		return fmt.Errorf("stay on one CPU: %w", err)
+	}
+	for cpu := 0; one.Count() == 0; cpu++ {
+		if allowed.IsSet(cpu) {
+			one.Set(cpu)
+		}
+	}
+	if err := unix.SchedSetaffinity(0, &one); err != nil {
+		return fmt.Errorf("stay on one CPU: %w", err)
+	}
+	return errors.Join(f(), unix.SchedSetaffinity(0, &allowed))
 }
 
 func (s stream) open(all *sites.Sites) (out, in *socket, err error) {
@@ -122,12 +166,10 @@ type receiver struct {
 func (r *receiver) run() error {
 	b := make([]byte, r.size+1) // one more, to see what is too long
 	for r.twice || r.distinct+r.broken < r.count {
-		n, at, lost, ok, err := r.socket.receive(b)
+		n, at, ok, err := r.socket.receive(b)
 		switch {
 		case err != nil:
 			return err
-		case lost > 0:
-			return errOverrun
 		case ok:
 			r.take(b[:n], at)
 		case r.over():

@@ -49,8 +49,10 @@
 // A packet's own way through namespaces, and a relay's wake-ups, take time that is
 // not distance. SetLink measures the round trip (ICMP echo, answered by the far
 // kernel, timed by the kernel's receive time stamp) and corrects the delay that it
-// set by half the error in each direction, twice, and keeps the correction for
-// the next link of that path. What remains is reported by MeasureRTT, not hidden.
+// set by half the error in each direction: by the median of what the last nine
+// rounds of probes for this link wanted, two or three of which are new, so that a
+// moment in which the machine was busy does not decide. A new link begins with the
+// correction of the one before. What remains is reported by MeasureRTT, not hidden.
 //
 // `go test ./wanem/sites -run Calibration -v` prints what was corrected and what
 // remains. With the relay, on a virtual machine with 2 CPUs that other programs

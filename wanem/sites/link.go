@@ -26,9 +26,9 @@ func (s *Sites) find(a, b Site) (p *path, turned bool, err error) {
 // SetLink makes the path between two sites behave as the link says, whose forward
 // direction is from a to b, calibrated: the median round trip meets the wanted one
 // as nearly as it can be measured. A path that was cut or slowed is mended. What
-// is on its way at the moment may be lost or late. It takes up to eighty round
-// trips, and no more than about 0.2 s or ten round trips. The other paths go on as
-// they are.
+// is on its way at the moment may be lost or late. It takes up to 120 round
+// trips, and no more than about 0.3 s or fifteen round trips. The other paths go on
+// as they are.
 func (s *Sites) SetLink(ctx context.Context, a, b Site, link wanem.Link) error {
 	if err := link.Validate(); err != nil {
 		return err

@@ -27,6 +27,7 @@ func TestSweepMisuse(t *testing.T) {
 		{"--target=lockstep,lockstep", "named twice"},
 		{"--workload=nowhere.fio", "fio job file"},
 		{"--fs=ntfs", "must be one of"},
+		{"--workload=pgbench", "pgbench"}, // without root or PostgreSQL that, else a block device is missing
 		{"--resume", "--out"},
 	} {
 		var stderr strings.Builder

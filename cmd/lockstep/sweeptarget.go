@@ -20,7 +20,26 @@ func (c *sweepCmd) checkTargets() error {
 		if slices.Contains(c.Target[:i], name) {
 			return fmt.Errorf("--target %s: named twice", name)
 		}
+		if c.Workload == sweep.Pgbench && c.Attach == "none" && slices.Contains(overNBD, name) {
+			return fmt.Errorf("--workload pgbench: %s is served over NBD, and a file system needs a block device: use --attach kernel", name)
+		}
 	}
+	return c.checkAttach()
+}
+
+// overNBD are the targets that are block devices only by --attach kernel.
+var overNBD = []string{"lockstep", "qemu-quorum"}
+
+// checkAttach looks whether this kernel can do what --attach asks for.
+func (c *sweepCmd) checkAttach() error {
+	if c.Attach != "kernel" || !slices.ContainsFunc(c.Target, func(name string) bool { return slices.Contains(overNBD, name) }) {
+		return nil
+	}
+	control, err := openKernel()
+	if err != nil {
+		return fmt.Errorf("--attach kernel: %w; scripts/vm.sh run -- lockstep sweep ... runs it where there are some, as root", err)
+	}
+	control.Close()
 	return nil
 }
 

@@ -85,7 +85,11 @@ func (c Config) what() string {
 		return "write of " + c.Workload
 	}
 	if c.Workload == Pgbench {
-		return fmt.Sprintf("pgbench transaction on %s with %d clients", c.FS, c.QueueDepth)
+		clients := "1 client"
+		if c.QueueDepth > 1 {
+			clients = fmt.Sprintf("%d clients", c.QueueDepth)
+		}
+		return fmt.Sprintf("pgbench transaction on %s with %s", c.FS, clients)
 	}
 	load := fmt.Sprintf("%s write at queue depth %d", formatBytes(int64(c.BlockSize)), c.QueueDepth)
 	if c.Rate > 0 {

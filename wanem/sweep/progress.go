@@ -17,18 +17,20 @@ type progress struct {
 	out         io.Writer
 	start       time.Time
 	done, total int
-	named       bool // several targets: each line says which
+	named       bool   // several targets: each line says which
+	unit        string // of what a load does in a second
 	bars        *mpb.Progress
 	bar         *mpb.Bar     // nil: lines
 	current     atomic.Value // string: the trial that runs, for the bar
 }
 
 // newProgress is for the trials that are open; all counts earlier ones too.
-func newProgress(out io.Writer, open, all int, named bool) *progress {
+func newProgress(c Config, open, all int, named bool) *progress {
+	out := c.Progress
 	if out == nil {
 		out = io.Discard
 	}
-	p := &progress{out: out, start: time.Now(), total: open, named: named}
+	p := &progress{out: out, start: time.Now(), total: open, named: named, unit: c.perSecond()}
 	if open < all {
 		fmt.Fprintf(out, "%d of %d trials were measured earlier\n", all-open, all)
 	}
@@ -69,8 +71,8 @@ func (p *progress) finished(t *Trial) {
 	if p.named {
 		target = fmt.Sprintf("%-12s ", t.Target)
 	}
-	fmt.Fprintf(p.out, "%2d/%d  %s%5s km  RTT %6.0f us (wanted %6.0f)  p50 %6.0f us  p99 %6v us  %7.0f IOPS  link %s  ETA %v\n",
-		p.done, p.total, target, formatKm(t.Km), t.rttUS(), t.RTTWantUS, t.P50US, t.P99US, t.IOPS, label, left.Round(time.Second))
+	fmt.Fprintf(p.out, "%2d/%d  %s%5s km  RTT %6.0f us (wanted %6.0f)  p50 %6.0f us  p99 %6v us  %7.0f %s  link %s  ETA %v\n",
+		p.done, p.total, target, formatKm(t.Km), t.rttUS(), t.RTTWantUS, t.P50US, t.P99US, t.IOPS, p.unit, label, left.Round(time.Second))
 }
 
 // stop leaves the bar as it is and waits for its goroutine.

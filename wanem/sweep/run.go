@@ -91,7 +91,7 @@ func runTrials(ctx context.Context, c Config, targets []Target, dir directory) (
 			open = append(open, t)
 		}
 	}
-	progress := newProgress(c.Progress, len(open), len(trials), len(targets) > 1)
+	progress := newProgress(c, len(open), len(trials), len(targets) > 1)
 	defer progress.stop()
 	load := newWorkload(c)
 	defer func() { err = errors.Join(err, load.close()) }()

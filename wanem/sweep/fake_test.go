@@ -145,11 +145,19 @@ func testFacts() Facts {
 	}
 }
 
+// testConfig is enough where only medians matter.
 func testConfig(out string) Config {
 	return Config{
 		Km: []float64{0, 100, 500, 50}, Workload: Builtin, BlockSize: 4096, QueueDepth: 1,
-		WarmUp: 20 * time.Millisecond, Duration: 700 * time.Millisecond, Repeats: 3, Idle: 3 * time.Second,
+		WarmUp: 20 * time.Millisecond, Duration: 100 * time.Millisecond, Repeats: 3, Idle: 3 * time.Second,
 		Budgets: []time.Duration{time.Millisecond, 2 * time.Millisecond, 10 * time.Millisecond},
 		Seed:    42, Out: out,
 	}
+}
+
+// tailConfig gives every trial the writes for a p99.
+func tailConfig(out string) Config {
+	c := testConfig(out)
+	c.Duration = 700 * time.Millisecond
+	return c
 }

@@ -41,8 +41,8 @@ func theilSen(group, x, y []float64) line {
 	return l
 }
 
-// senInterval takes the slopes at the ranks (N ± C) / 2 of the N sorted ones,
-// where C is the normal quantile times the deviation of Kendall's S under no
+// senInterval takes the slopes at the ranks (N - C) / 2 and (N + C) / 2 + 1 of the N
+// sorted ones, counted from 1, where C is the normal quantile times the deviation of Kendall's S under no
 // trend, corrected for ties (Sen 1968, equation 2.6).
 func senInterval(slopes, group []float64) Interval {
 	n := float64(len(group))
@@ -52,7 +52,7 @@ func senInterval(slopes, group []float64) Interval {
 	}
 	z := distuv.UnitNormal.Quantile((1 + confidence) / 2)
 	c := z * math.Sqrt(variance/18)
-	low := int(math.Floor((float64(len(slopes)) - c) / 2))
+	low := int(math.Floor((float64(len(slopes))-c)/2)) - 1
 	high := int(math.Ceil((float64(len(slopes)) + c) / 2))
 	if low < 0 || high >= len(slopes) { // too few points to bound it
 		return Interval{math.Inf(-1), math.Inf(1)}

@@ -30,7 +30,7 @@ func inBubble(t *testing.T, c Config, targets ...Target) (report *Report, err er
 }
 
 func TestSweepFindsOneRoundTrip(t *testing.T) {
-	c := testConfig(t.TempDir())
+	c := tailConfig(t.TempDir())
 	var progress bytes.Buffer
 	c.Progress = &progress
 	target := newFakeTarget()

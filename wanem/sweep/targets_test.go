@@ -31,17 +31,17 @@ func threeTargets() (one, two, local *fakeTarget) {
 	return one, two, local
 }
 
-// shortConfig is enough where only medians matter.
+// shortConfig leaves the single writes out.
 func shortConfig(t *testing.T) Config {
 	t.Helper()
 	c := testConfig(t.TempDir())
-	c.Duration, c.Idle = 100*time.Millisecond, 0
+	c.Idle = 0
 	return c
 }
 
 func sweepOfThree(t *testing.T) (*Report, Config) {
 	t.Helper()
-	c := testConfig(t.TempDir())
+	c := tailConfig(t.TempDir())
 	c.Idle = 0
 	var progress bytes.Buffer
 	c.Progress = &progress

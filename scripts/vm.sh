@@ -20,11 +20,14 @@
 #   --timeout TIME     the longest that it may run, as 90s or 10m; default 15m; the exit code is 124 then
 #   --network NAME     an interface lan0 on the network of this name, shared by all machines here that name it;
 #   --address IP/BITS  with this address. It never leaves this machine.
+#   --clock host       what the machine's clock follows, or instructions: it counts those of its one, emulated CPU, 2 ns
+#                      each, and skips what it would wait. What this machine does meanwhile does not show then, and
+#                      delays are exact; a disk seems slow. For measuring what takes no disk.
 #   --systemd          boot with systemd, and run CMD when it has started
 #
 # Examples
 #   scripts/vm.sh run -- uname -r
-#   scripts/vm.sh run -- lockstep wan check --backend netem
+#   scripts/vm.sh run --clock instructions -- lockstep wan check --backend netem
 #   scripts/vm.sh run --out report -- lockstep sweep --attach kernel --backend netem --target lockstep,drbd --out /out
 #
 # The image is made of Debian packages (scripts/vm/image.sh) once, in about a minute, as root, and kept in
@@ -38,7 +41,7 @@ boot_attempts=3
 
 usage() { sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' "$0"; }
 
-out=vm-out cpus=2 memory=2G timeout=15m network='' address='' init=plain
+out=vm-out cpus=2 memory=2G timeout=15m network='' address='' init=plain clock=host
 builds=() puts=() disks=()
 
 parse() {
@@ -59,12 +62,18 @@ parse() {
         --memory) memory=$2 ;;
         --timeout) timeout=$2 ;;
         --network) network=$2 ;;
+        --clock) clock=$2 ;;
         --address) address=$2 ;;
         *) die "unknown option $1; see $0 --help" ;;
         esac
         shift 2
     done
     command=("$@")
+    case $clock in
+    host) ;;
+    instructions) cpus=1 ;;
+    *) die "unknown clock $clock: host or instructions; see $0 --help" ;;
+    esac
 }
 
 # pack makes the archive that becomes /lockstep, and what is to be run in it.
@@ -99,9 +108,10 @@ machine_args() {
     local accel=$1 disk n=0 port
     local kernel="console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off tsc=reliable clocksource=tsc net.ifnames=0"
     printf '%s\n' -nodefaults -no-user-config -display none -no-reboot -M q35 -smp "$cpus" -m "$memory"
-    case $accel in
-    kvm) printf '%s\n' -accel kvm -cpu host ;;
-    tcg) printf '%s\n' -accel tcg,thread=multi -cpu max ;;
+    case $accel-$clock in
+    *-instructions) printf '%s\n' -accel tcg,thread=single -cpu max -icount shift=1,sleep=off ;;
+    kvm-*) printf '%s\n' -accel kvm -cpu host ;;
+    tcg-*) printf '%s\n' -accel tcg,thread=multi -cpu max ;;
     esac
     printf '%s\n' -kernel "$image/vmlinuz" -initrd "$image/initrd" -append "$kernel"
     printf '%s\n' -drive "file=$image/root.ext4,format=raw,if=virtio,snapshot=on" \

@@ -82,7 +82,7 @@ func TestWanCheckSaysWhereItCanBeDone(t *testing.T) {
 		t.Skip("this kernel has netem; the test of package check proves it")
 	}
 	out := runLockstep(t, []string{"wan", "check", "--km", "0"})
-	for _, want := range []string{"scripts/vm.sh run -- lockstep wan check", "exit 1"} {
+	for _, want := range []string{"scripts/vm.sh run --clock instructions -- lockstep wan check", "exit 1"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("wan check says %q, want %q", out, want)
 		}

@@ -15,7 +15,7 @@ import (
 type wanCheckCmd struct {
 	Backend string         `default:"netem" enum:"netem,tun" help:"What is to be proved: netem (the kernel) or tun (the relay in user space)."`
 	KM      []distanceFlag `name:"km" default:"0,50,100,200,500,1000" placeholder:"LIST" help:"Distances whose round trips are measured."`
-	Quick   bool           `help:"Fewer probes, so wider bands: half a minute instead of a minute and a half."`
+	Quick   bool           `help:"Fewer probes, so wider bands, in a third of the time."`
 	JSON    bool           `help:"Print JSON when all is done instead of the table."`
 }
 
@@ -37,8 +37,9 @@ Exit status: 0 all figures are as allowed, 1 some are not or it can't be measure
 Examples:
   Is the link of this kernel what it is said to be?
     lockstep wan check
-  On a kernel without sch_netem: in the lab's virtual machine
-    scripts/vm.sh run -- lockstep wan check
+  On a kernel without sch_netem, or on a machine that others keep busy: in the lab's
+  virtual machine, whose clock then counts instructions, so that all else stands still
+    scripts/vm.sh run --clock instructions -- lockstep wan check
   What does the relay in user space keep, which sweeps use here?
     lockstep wan check --backend tun --km 0,100 --quick
   For a program
@@ -60,7 +61,7 @@ func (c wanCheckCmd) Run(ctx context.Context) error {
 	}
 	report, failed := check.Run(ctx, conf)
 	if errors.Is(failed, netem.ErrUnavailable) {
-		failed = fmt.Errorf("%w; or run it in the lab's virtual machine: scripts/vm.sh run -- lockstep wan check", failed)
+		failed = fmt.Errorf("%w; or run it in the lab's virtual machine: scripts/vm.sh run --clock instructions -- lockstep wan check", failed)
 	}
 	if err = errors.Join(failed, err); err != nil {
 		return fmt.Errorf("check the link: %w", err)

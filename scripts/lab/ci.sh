@@ -14,7 +14,7 @@ in_vm() { scripts/vm.sh run --timeout 10m "$@"; }
 
 vagrantfile() { vagrant validate --ignore-provider; }
 kernel() { scripts/vm.sh test; }
-netem() { in_vm -- lockstep wan check --backend netem --quick; }
+netem() { in_vm --clock instructions -- lockstep wan check --backend netem --quick; }
 filesystem() { in_vm -- scripts/lab/filesystem.sh --failovers 4; }
 powercut() { in_vm --build ./mirror/store/powercut/cmd/powercut -- scripts/lab/powercut.sh; }
 flaky() { in_vm -- scripts/lab/flaky-disk.sh; }

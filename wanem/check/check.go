@@ -55,7 +55,7 @@ type Report struct {
 	Why     string        `json:"why"`
 	// BaselineUS is the median round trip at no distance, in microseconds.
 	BaselineUS float64 `json:"baseline_us"`
-	// WorstUS is the largest error of a median round trip, at any distance.
+	// WorstUS is the largest error of a median round trip, at any distance above 0.
 	WorstUS float64 `json:"worst_median_error_us"`
 	Rows    []Row   `json:"rows"`
 	Failed  int     `json:"failed"`

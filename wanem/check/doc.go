@@ -39,12 +39,18 @@
 //
 // A rate may be off by 2 %, and nothing may be lost that was not asked for.
 //
+// Round trips are measured in turns of all distances, each after a calibration, since
+// what else a machine does would else be at one distance only. On a machine that
+// others keep busy delays fail all the same, and rightly: packets are late there. In
+// a virtual machine whose clock counts instructions, nobody else exists:
+// scripts/vm.sh run --clock instructions -- lockstep wan check.
+//
 // # What fails
 //
 // A measurement that this machine can't make (a receive buffer that ran over, a
 // burst that was not sent in time) is an error, not a verdict. What a backend can't
-// do is skipped, with a word. A full run takes about a minute, a quick one half a
-// minute, CPU time on emulated ones aside.
+// do is skipped, with a word. A full run takes about a minute, a quick one a third of
+// it; emulated CPUs take longer.
 //
 // # The datagram
 //

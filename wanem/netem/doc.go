@@ -18,7 +18,10 @@
 //     takes for loss. A rate keeps the order, so ForLink sets one of 1 Tbit/s
 //     where there is jitter but no rate.
 //   - Its jitter is the half-width of a uniform distribution: ForLink sends
-//     sqrt(3) times the standard deviation that a Link speaks of.
+//     sqrt(3) times the standard deviation that a Link speaks of. The kernel draws
+//     32 bits and takes the remainder by twice the half-width in ns, which is uneven
+//     where that is not small beside 4.3 s: of +-200 ms the median is 5 ms early. At
+//     2 ms it is less than 1 us.
 //   - It reorders by sending a packet at once while others wait, so only where
 //     there is a delay, and only if the next packet comes before the delay is over.
 //   - It flips a bit of whatever a packet begins with at the interface: on a veth

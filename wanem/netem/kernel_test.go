@@ -79,7 +79,7 @@ func TestForeignQdiscStays(t *testing.T) {
 	})
 }
 
-func TestApply(t *testing.T) {
+func TestKernelApply(t *testing.T) {
 	if err := Available(); err != nil {
 		t.Skipf("needs netem: %v", err)
 	}
@@ -114,9 +114,9 @@ func TestApply(t *testing.T) {
 	})
 }
 
-// TestApplyWire sends datagrams over a loopback with a link on it: they arrive
+// TestKernelApplyWire sends datagrams over a loopback with a link on it: they arrive
 // after the delay and not before, and with certain loss all of them are counted.
-func TestApplyWire(t *testing.T) {
+func TestKernelApplyWire(t *testing.T) {
 	if err := Available(); err != nil {
 		t.Skipf("needs netem: %v", err)
 	}

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"lockstep/cmd/lockstep/node"
 	"lockstep/nbd"
 	"lockstep/nbd/kernel"
@@ -72,6 +74,10 @@ func (c *attachCmd) Run(ctx context.Context) error {
 	control, err := openKernel()
 	if err != nil {
 		return fmt.Errorf("attach: %w", err)
+	}
+	// Memory may be freed only by what is written through the device: the agent must not wait for that.
+	if err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT); err != nil {
+		conf.Log.Warn("the agent may be swapped out (raise LimitMEMLOCK)", "err", err)
 	}
 	defer control.Close()
 	agent, err := kernel.Attach(ctx, control, conf)

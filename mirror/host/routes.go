@@ -151,7 +151,7 @@ func (r *routes) add(conf forward.FrontConfig, who Client) (*forward.Front, erro
 			return nil, errors.New("the volume was brought back without what it may have acknowledged: try again")
 		}
 		for f, c := range r.fronts {
-			if c.name == who.Name && c.session == who.Session && c.generation == conf.Generation {
+			if c.name == who.Name && c.session == who.Session && c.generation == conf.Generation && c.size == conf.Size {
 				c.users++
 				return f, nil
 			}

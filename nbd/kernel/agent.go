@@ -16,7 +16,7 @@ import (
 // controls is what an Agent asks of the kernel: [Netlink], or a test's.
 type controls interface {
 	Connect(index int, spec *Spec, fds []int) error
-	Reconfigure(index int, backend string, size uint64, fds []int) error
+	Reconfigure(index int, backend string, change Change) error
 	Disconnect(index int) error
 }
 
@@ -30,8 +30,9 @@ type Agent struct {
 	log    *slog.Logger
 
 	path    *path // nil: lost
-	next    int   // the server to try first
-	stay    int   // the last one that began
+	timer   timer
+	next    int // the server to try first
+	stay    int // the last one that began
 	owner   string
 	backend string
 	about   string // how the server described the export when it was first attached
@@ -93,7 +94,10 @@ func attachAt(ctx context.Context, kernel controls, conf Config, d Device) (*Age
 	if err != nil {
 		return nil, err
 	}
-	a := &Agent{conf: conf, kernel: kernel, dev: d, lock: lock, log: conf.Log.With("device", d.Path()), owner: conf.Owner(d), since: time.Now()}
+	a := &Agent{
+		conf: conf, kernel: kernel, dev: d, lock: lock, log: conf.Log.With("device", d.Path()), owner: conf.Owner(d),
+		since: time.Now(), timer: timer{least: conf.Timeout, timeout: conf.Timeout},
+	}
 	if d.InUse() {
 		err = a.adopt()
 	} else {
@@ -143,6 +147,7 @@ func (a *Agent) connect(ctx context.Context) error {
 		return fmt.Errorf("hand the sockets to the kernel: %w", err)
 	}
 	a.path = p
+	a.timer.attached(time.Now())
 	return nil
 }
 
@@ -207,6 +212,7 @@ func (a *Agent) lose() {
 	a.path.shut()
 	a.path.close()
 	a.since = time.Now()
+	a.timer.lost(a.since)
 	a.from, a.path = a.path.where(), nil
 }
 
@@ -228,7 +234,8 @@ func (a *Agent) recover(ctx context.Context) (gone bool, err error) {
 		took, err := a.hand(ctx, p)
 		if took {
 			a.path, a.said = p, ""
-			a.log.Info("attached again", "server", p.where(), "after", time.Since(a.since).Round(time.Millisecond))
+			a.timer.attached(time.Now())
+			a.log.Info("attached again", "server", p.where(), "after", time.Since(a.since).Round(time.Millisecond), "request_timeout", a.timer.timeout)
 			return false, nil
 		}
 		p.shut()
@@ -246,7 +253,7 @@ func (a *Agent) recover(ctx context.Context) (gone bool, err error) {
 // gone says that the device is not the agent's any more. Only the kernel's own word
 // counts: who still holds a disconnected device open keeps it in sysfs.
 func (a *Agent) gone() bool {
-	return errors.Is(a.kernel.Reconfigure(a.dev.Index, a.backend, 0, nil), unix.EINVAL)
+	return errors.Is(a.kernel.Reconfigure(a.dev.Index, a.backend, Change{}), unix.EINVAL)
 }
 
 // hand gives a path's sockets to the kernel, which takes each when an old one is dead, and
@@ -259,7 +266,7 @@ func (a *Agent) hand(ctx context.Context, p *path) (took bool, err error) {
 		if len(left) == 0 {
 			return true, a.grow(p.info.Size)
 		}
-		if err := a.kernel.Reconfigure(a.dev.Index, a.backend, 0, left); err != nil {
+		if err := a.kernel.Reconfigure(a.dev.Index, a.backend, Change{Timeout: a.timer.timeout, Sockets: left}); err != nil {
 			return false, fmt.Errorf("hand the sockets to the kernel: %w", err)
 		}
 		if len(p.left()) > 0 && p.lost(pause) {
@@ -275,7 +282,7 @@ func (a *Agent) grow(size uint64) error {
 	if size = size / block * block; size <= a.size {
 		return nil
 	}
-	if err := a.kernel.Reconfigure(a.dev.Index, a.backend, size, nil); err != nil {
+	if err := a.kernel.Reconfigure(a.dev.Index, a.backend, Change{Size: size}); err != nil {
 		return fmt.Errorf("grow the device: %w", err)
 	}
 	a.log.Info("the device has grown", "from_bytes", a.size, "to_bytes", size)

@@ -54,6 +54,9 @@
 //	any error reply is EIO              a server that can be replaced closes the socket instead
 //	requests in flight on a socket      they wait for the request timer, which has whole
 //	that ended                          seconds: a pause of 1 to 2.5 s with --timeout 1s
+//	a reply that takes longer than      the next path has twice the time if the last one
+//	the request timer ends the socket   did not last, so that a slow disk is not asked
+//	                                    for ever: up to a minute
 //	RECONFIGURE without a dead socket   it answers with success and drops the new one. A
 //	                                    socket that was taken has the request timer as its
 //	                                    send timeout: that is looked at, and asked again
@@ -85,7 +88,8 @@
 //
 //	CONNECT      INDEX u32, SIZE_BYTES u64, BLOCK_SIZE_BYTES u64, TIMEOUT u64 (s),
 //	             SERVER_FLAGS u64, DEAD_CONN_TIMEOUT u64 (s), SOCKETS, BACKEND_IDENTIFIER
-//	RECONFIGURE  INDEX, SIZE_BYTES if it grew, SOCKETS if there are any, BACKEND_IDENTIFIER
+//	RECONFIGURE  INDEX, SIZE_BYTES if it grew, TIMEOUT and SOCKETS if there are any,
+//	             BACKEND_IDENTIFIER
 //	DISCONNECT   INDEX
 //	SOCKETS      for each: SOCK_ITEM { SOCK_FD u32 }
 package kernel

@@ -102,18 +102,21 @@ func (k *fakeKernel) Connect(index int, spec *Spec, fds []int) error {
 	return nil
 }
 
-func (k *fakeKernel) Reconfigure(index int, backend string, size uint64, fds []int) error {
+func (k *fakeKernel) Reconfigure(index int, backend string, change Change) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	d := k.devices[index]
 	if d == nil || d.spec.Backend != backend {
 		return unix.EINVAL
 	}
-	if size != 0 {
-		d.spec.Size = size
-		k.attribute(index, "size", strconv.FormatUint(size/512, 10))
+	if change.Size != 0 {
+		d.spec.Size = change.Size
+		k.attribute(index, "size", strconv.FormatUint(change.Size/512, 10))
 	}
-	for _, fd := range fds {
+	if change.Timeout != 0 {
+		d.spec.Timeout = change.Timeout
+	}
+	for _, fd := range change.Sockets {
 		k.handed++
 		for i, old := range d.fds {
 			if dead(old) {

@@ -72,9 +72,10 @@ func framed(command uint8, attributes []byte) []byte {
 // TestMessages holds what is sent to the kernel to its interface, byte for byte.
 func TestMessages(t *testing.T) {
 	spec := &Spec{Size: 1 << 30, Block: 4096, Flags: 0x10d, Timeout: time.Second, DeadAfter: 24 * time.Hour, Backend: backend("vol@host-nbd3", "a volume")}
+	change := Change{Size: 2 << 30, Timeout: 2 * time.Second, Sockets: []int{9}}
 	golden(t, "connect", framed(NBD_CMD_CONNECT, spec.encode(3, []int{5, 6})))
-	golden(t, "reconfigure", framed(NBD_CMD_RECONFIGURE, reconfigured(3, spec.Backend, 2<<30, []int{9})))
-	golden(t, "probe", framed(NBD_CMD_RECONFIGURE, reconfigured(3, spec.Backend, 0, nil)))
+	golden(t, "reconfigure", framed(NBD_CMD_RECONFIGURE, change.encode(3, spec.Backend)))
+	golden(t, "probe", framed(NBD_CMD_RECONFIGURE, new(Change).encode(3, spec.Backend)))
 	golden(t, "disconnect", framed(NBD_CMD_DISCONNECT, appendUint32(nil, NBD_ATTR_INDEX, 3)))
 }
 

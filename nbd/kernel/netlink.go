@@ -63,15 +63,23 @@ func appendSockets(b []byte, fds []int) []byte {
 	return appendNest(b, NBD_ATTR_SOCKETS, nested)
 }
 
-// reconfigured lists the attributes that change a device: sockets in place of dead ones,
-// and its size, if that is not 0.
-func reconfigured(index int, backend string, size uint64, fds []int) []byte {
+// Change is what becomes of a device that is connected; what is zero stays as it is.
+type Change struct {
+	Size    uint64        // bytes
+	Timeout time.Duration // see Spec; of requests that are yet to come
+	Sockets []int         // in the places of dead ones
+}
+
+func (c *Change) encode(index int, backend string) []byte {
 	b := appendUint32(nil, NBD_ATTR_INDEX, uint32(index))
-	if size != 0 {
-		b = appendUint64(b, NBD_ATTR_SIZE_BYTES, size)
+	if c.Size != 0 {
+		b = appendUint64(b, NBD_ATTR_SIZE_BYTES, c.Size)
 	}
-	if len(fds) > 0 {
-		b = appendSockets(b, fds)
+	if c.Timeout != 0 {
+		b = appendUint64(b, NBD_ATTR_TIMEOUT, uint64(c.Timeout/time.Second))
+	}
+	if len(c.Sockets) > 0 {
+		b = appendSockets(b, c.Sockets)
 	}
 	return appendText(b, NBD_ATTR_BACKEND_IDENTIFIER, backend)
 }
@@ -165,11 +173,11 @@ func (n *Netlink) Connect(index int, spec *Spec, fds []int) error {
 	return n.do(NBD_CMD_CONNECT, spec.encode(index, fds))
 }
 
-// Reconfigure puts sockets in the places of dead ones, and changes the size if it is not
-// 0. The kernel answers with success also when it had no place for a socket: see [taken].
-// unix.EINVAL means that the device is not connected, or another backend's.
-func (n *Netlink) Reconfigure(index int, backend string, size uint64, fds []int) error {
-	return n.do(NBD_CMD_RECONFIGURE, reconfigured(index, backend, size, fds))
+// Reconfigure changes a device of that backend. The kernel answers with success also when
+// it had no place for a socket: see [taken]. unix.EINVAL means that the device is not
+// connected, or another backend's.
+func (n *Netlink) Reconfigure(index int, backend string, change Change) error {
+	return n.do(NBD_CMD_RECONFIGURE, change.encode(index, backend))
 }
 
 // Disconnect ends a device: what is in flight, and what still comes, fails. It is free

@@ -1,0 +1,31 @@
+package kernel
+
+import "time"
+
+// timer is how long the kernel waits for a reply. A server that needs longer, for a flush
+// to a slow disk say, would be given up and asked again for ever: where a path is lost
+// soon after it was made, the next one gets twice the time. After a long calm it is
+// the configured one again.
+type timer struct {
+	least   time.Duration
+	timeout time.Duration
+	since   time.Time // of the present path
+}
+
+const (
+	maxTimeout = time.Minute
+	calm       = 10 * time.Minute
+)
+
+// attached notes that a path was made.
+func (t *timer) attached(at time.Time) { t.since = at }
+
+// lost notes that it was lost, and sets the timeout for the next one.
+func (t *timer) lost(at time.Time) {
+	switch lasted := at.Sub(t.since); {
+	case lasted >= calm:
+		t.timeout = t.least
+	case lasted < 3*t.timeout+2*time.Second: // a request of its first moments, and the kernel's own slack
+		t.timeout = max(t.least, min(2*t.timeout, maxTimeout))
+	}
+}

@@ -21,7 +21,7 @@
 #                        whose own node is lost, on their address
 #   --nbd-port PORT      of that, the same at each machine (default 10809)
 # node       starts the node, now and at each boot, and waits until the cluster has a
-#            leader: for that, most of its voters must run.
+#            leader: for that most of its voters must run, the first time all of them.
 #   --no-wait            do not: the others are started later
 # attach     makes VOLUME a block device, now and at each boot, and waits for it.
 #   --device /dev/nbdN   which one (default: the first that is free)
@@ -118,8 +118,10 @@ put() {
     mv "$new" "$2"
 }
 
-# renew restarts a node that runs: what it runs with has changed.
+# renew restarts a node that runs: what it runs with has changed. In an image that is
+# only being built nothing runs.
 renew() {
+    [ -d /run/systemd/system ] || return 0
     systemctl daemon-reload
     ! systemctl -q is-active lockstep-node || systemctl restart lockstep-node
 }

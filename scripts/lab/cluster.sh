@@ -13,12 +13,12 @@ agent=          # the process id of lockstep attach
 others=()       # process ids of what else is to end with the script
 cluster=a=127.0.0.1:7801,b=127.0.0.1:7802,w=127.0.0.1:7803
 
-# new_lab makes the directory $lab, below $1.
+# new_lab makes the directory $lab.
 new_lab() {
     [ "$(id -u)" = 0 ] || die "it attaches and mounts devices: run it as root, in a machine of its own (scripts/vm.sh)"
     command -v lockstep >/dev/null || PATH=$root/bin:$PATH
     command -v lockstep >/dev/null || die "lockstep is not in PATH: build it first, with scripts/build.sh"
-    lab=$(mktemp -d "${1:-/var/tmp}/lab.XXXXXX")
+    lab=$(mktemp -d "${LAB_DIR:-/var/tmp}/lab.XXXXXX")
     export LOCKSTEP_ADMIN=$lab/w/admin.sock
     mkdir "$lab/a" "$lab/b" "$lab/w" "$lab/mnt"
     trap clean_lab EXIT
@@ -137,7 +137,7 @@ other() { if [ "$1" = a ]; then echo b; else echo a; fi; }
 # attach makes the volume $device, by way of a or, when that is lost, b.
 attach() {
     modprobe nbd
-    lockstep attach "$volume" --nodes "unix:$lab/a.sock,unix:$lab/b.sock" --json "$@" \
+    lockstep attach "$volume" --nodes "unix:$lab/a.sock,unix:$lab/b.sock" --json \
         >"$lab/attach.json" 2>>"$lab/attach.log" &
     agent=$!
     within 30 test -s "$lab/attach.json" || die "the volume is not attached after 30 s"

@@ -155,8 +155,15 @@ detach() {
 
 not_connected() { [ "$(blockdev --getsize64 "$device" 2>/dev/null || echo 0)" = 0 ]; }
 
-# serving prints the node, a or b, that the device talks to.
-serving() { grep -o "addr=unix:$lab/[ab].sock" "$lab/attach.log" | tail -1 | sed 's/.*\([ab]\).sock/\1/'; }
+# serving prints the node, a or b, that the device talks to: the last one that the agent
+# named.
+serving() {
+    local last
+    last=$(grep -h 'msg="attached again"' "$lab/attach.log" | tail -1 || true)
+    [ -n "$last" ] || last=$(jq -r .server <"$lab/attach.json")
+    [[ $last =~ $lab/([ab])\.sock ]] || die "which node does $device talk to? $last"
+    printf '%s\n' "${BASH_REMATCH[1]}"
+}
 
 # must_be_identical stops the nodes and compares the copies, byte for byte.
 must_be_identical() {

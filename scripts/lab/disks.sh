@@ -4,7 +4,14 @@
 # shellcheck source=scripts/lab/cluster.sh
 source "$(dirname "${BASH_SOURCE[0]}")/cluster.sh"
 
-disks=() # names of device-mapper devices, each mounted on a directory of $lab
+disks=() # names of device-mapper devices
+
+# dm is dmsetup that does not wait for udev, which may not be there; then there is no
+# /dev/mapper either.
+dm() { dmsetup --noudevsync "$@"; }
+
+# device_of prints the file of the device $1.
+device_of() { printf '/dev/%s\n' "$(dmsetup info -c --noheadings -o blkdevname "$1")"; }
 
 # new_disk makes the device $1 of $2 MiB, as yet a plain disk.
 new_disk() {
@@ -12,7 +19,7 @@ new_disk() {
     truncate -s "$2M" "$lab/$1.img"
     loop=$(losetup -f --show "$lab/$1.img")
     printf '%s\n' "$loop" >"$lab/$1.loop"
-    dmsetup create "$1" --table "$(linear "$1")"
+    dm create "$1" --table "$(linear "$1")"
     disks+=("$1")
 }
 
@@ -23,19 +30,19 @@ linear() { printf '0 %s linear %s 0\n' "$(blockdev --getsz "$(loop_of "$1")")" "
 # become makes the device $1 another one, $2, at once: what is in flight ends first, but
 # nothing is flushed.
 become() {
-    dmsetup suspend --nolockfs --noflush "$1"
-    dmsetup load "$1" --table "$2"
-    dmsetup resume "$1"
+    dm suspend --nolockfs --noflush "$1"
+    dm load "$1" --table "$2"
+    dm resume "$1"
 }
 
 # make_fs puts ext4 on the device $1. Nothing is left to be initialized later.
 make_fs() {
-    mkfs.ext4 -q -F -J size=4 -E nodiscard,lazy_itable_init=0,lazy_journal_init=0 "/dev/mapper/$1"
+    mkfs.ext4 -q -F -J size=4 -E nodiscard,lazy_itable_init=0,lazy_journal_init=0 "$(device_of "$1")"
 }
 
 # remove_disk takes the device $1 away; what it holds stays in $lab/$1.img.
 remove_disk() {
-    within 10 dmsetup remove "$1" || die "device $1 cannot be removed"
+    within 10 dm remove "$1" || die "device $1 cannot be removed"
     losetup -d "$(loop_of "$1")"
     rm "$lab/$1.loop"
 }
@@ -46,7 +53,7 @@ clean_disks() {
     for name in a b w; do ! mountpoint -q "$lab/$name" || umount "$lab/$name" || umount -l "$lab/$name"; done
     for name in "${disks[@]}"; do
         [ -e "$lab/$name.loop" ] || continue
-        dmsetup remove --retry "$name" || dmsetup remove --force "$name"
+        dm remove --retry "$name" || dm remove --force "$name"
         losetup -d "$(loop_of "$name")"
     done
 }

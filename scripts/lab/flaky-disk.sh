@@ -52,8 +52,8 @@ remake() {
     [ -z "${node[$1]}" ] || kill_node "$1"
     umount "$lab/$1"
     become "disk-$1" "$(linear "disk-$1")"
-    e2fsck -fy "/dev/mapper/disk-$1" >"$lab/fsck.log" 2>&1 || [ $? -le 2 ] || die "fsck of $1's disk: $(cat "$lab/fsck.log")"
-    mount "/dev/mapper/disk-$1" "$lab/$1"
+    e2fsck -fy "$(device_of "disk-$1")" >"$lab/fsck.log" 2>&1 || [ $? -le 2 ] || die "fsck of $1's disk: $(cat "$lab/fsck.log")"
+    mount "$(device_of "disk-$1")" "$lab/$1"
     start_node "$1"
     # It may be that nothing broke but the link to it: then there is nothing to replace.
     within 15 lockstep status "$volume" ||
@@ -96,7 +96,7 @@ modprobe -a dm-flakey loop
 for name in a b; do
     new_disk "disk-$name" 192
     make_fs "disk-$name"
-    mount "/dev/mapper/disk-$name" "$lab/$name"
+    mount "$(device_of "disk-$name")" "$lab/$name"
 done
 dmesg -C
 start_cluster 32MiB

@@ -34,7 +34,7 @@ new_logged() {
     printf '%s\n' "$log" >"$lab/$1.logloop"
     become "$1" "0 $(blockdev --getsz "$(loop_of "$1")") log-writes $(loop_of "$1") $log"
     make_fs "$1"
-    mount "/dev/mapper/$1" "$3"
+    mount "$(device_of "$1")" "$3"
 }
 
 # end_logged unmounts it and has the log complete.
@@ -55,14 +55,14 @@ check() {
     return "$status"
 }
 
-# try_store writes to a store alone, with $2... more of powercut write, and checks it.
-try_store() {
+# write_store writes to a store alone on the logged device $1, with $2... more of
+# powercut write.
+write_store() {
     local name=$1
     shift
     new_logged "$name" 48 "$lab/mnt"
     powercut write -store "$lab/mnt/vol" -size "$volume_bytes" -ops "$ops" -dm "$name" "$@"
     end_logged "$name" "$lab/mnt"
-    check "$name" -store vol -intents
 }
 
 try_cluster() {
@@ -85,11 +85,13 @@ modprobe -a dm-log-writes loop
 results=(ops "$ops")
 
 say "a store, $ops operations"
-try_store store || die "a store that syncs: $(cat "$lab/check.log"): $found"
+write_store store
+check store -store vol -intents || die "a store that syncs: $(cat "$lab/check.log"): $found"
 results+=(store_cuts "$(jq .cuts <<<"$found")" store_places "$(jq .places <<<"$found")")
 
 say "a store whose syncs do nothing"
-! try_store unsynced -unsynced || die "a store without syncs was found to be right: the check is worth nothing"
+write_store unsynced -unsynced
+! check unsynced -store vol -intents || die "a store without syncs was found to be right: the check is worth nothing"
 lost=$(jq .bad_cuts <<<"$found" || true)
 [ "${lost:-0}" -gt 0 ] || die "a store without syncs was not found wrong, it failed: $(cat "$lab/check.log")"
 results+=(unsynced_bad_cuts "$lost" unsynced_cuts "$(jq .cuts <<<"$found")")

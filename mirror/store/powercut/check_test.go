@@ -76,10 +76,10 @@ func TestModelRefuses(t *testing.T) {
 	plan := Plan{Seed: 1, Sectors: testSectors}
 	const ops = 400
 	m := NewModel(plan, ops)
-	m.Mark("synced 200")
+	m.Mark("synced-200")
 	m.Mark("something else")
 	if m.Synced() != 200 {
-		t.Fatalf("synced %d", m.Synced())
+		t.Fatalf("synced-%d", m.Synced())
 	}
 	// A sector that a write and then another one covered, both promised, no zeroes after.
 	first, second, number := overlap(t, m)
@@ -135,7 +135,7 @@ func TestFUAIsPromised(t *testing.T) {
 	if !m.Unpromised(o.From, plan.Bytes(o)[:SectorSize]) {
 		t.Error("a write that was not promised counts as one that was")
 	}
-	m.Mark("fua " + string(rune('0'+n)))
+	m.Mark("fua-" + string(rune('0'+n)))
 	if m.floor[o.From] != n || m.Unpromised(o.From, plan.Bytes(o)[:SectorSize]) {
 		t.Error("a FUA write was not promised")
 	}

@@ -43,7 +43,8 @@
 //	            32+m       ...   zero up to s
 //	            s          n*s   what was written; a discard has none
 //
-// Marks are text: "synced N", all operations up to N are promised; "fua N", operation N is.
+// Marks are text: "synced-N", all operations up to N are promised; "fua-N", operation N is. They have no
+// spaces: the kernel would take those for more than one argument.
 //
 // A sector that was written, 512 bytes, integers big-endian:
 //

@@ -70,12 +70,12 @@ func TestLogIsReplayed(t *testing.T) {
 			written{sector: 1, data: fill('a', 3*sector)},
 			written{sector: uint64(chunk) - 1, data: fill('b', 2*sector), flags: FUA | Metadata},
 			written{flags: Flush},
-			written{flags: Mark, mark: "synced 7"},
+			written{flags: Mark, mark: "synced-7"},
 			written{sector: 2, flags: Discard, discard: 1},
 			written{sector: uint64(chunk), flags: Discard, discard: uint64(chunk)},
 		)
 		d := NewDisk(4 * chunkSize)
-		if marks := play(t, log, d); len(marks) != 1 || marks[0] != "synced 7" {
+		if marks := play(t, log, d); len(marks) != 1 || marks[0] != "synced-7" {
 			t.Errorf("marks %q", marks)
 		}
 		name := filepath.Join(t.TempDir(), "disk")

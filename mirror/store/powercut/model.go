@@ -31,11 +31,11 @@ func (m *Model) Synced() uint64 { return m.synced }
 func (m *Model) Mark(text string) {
 	var n uint64
 	switch {
-	case scan(text, "synced %d", &n):
+	case scan(text, "synced-%d", &n):
 		for ; m.synced < n; m.synced++ {
 			m.promise(m.plan.Op(m.synced + 1))
 		}
-	case scan(text, "fua %d", &n):
+	case scan(text, "fua-%d", &n):
 		m.promise(m.plan.Op(n))
 	}
 }

@@ -31,8 +31,10 @@ type Op struct {
 	FUA         bool   // promise it when it returns, where the target can
 }
 
-// Off and Len are the operation's range in bytes.
+// Off is where the operation writes, in bytes.
 func (o Op) Off() int64 { return o.From * SectorSize }
+
+// Len is how much it writes, in bytes.
 func (o Op) Len() int64 { return o.Count * SectorSize }
 
 func (o Op) covers(sector int64) bool { return sector >= o.From && sector < o.From+o.Count }

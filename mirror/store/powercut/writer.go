@@ -51,7 +51,7 @@ func (w *Writer) Run(first, last uint64) error {
 // promise puts on record that the operations up to n are promised. Only then are their
 // intents retired: whoever looks at the log before the mark expects them.
 func (w *Writer) promise(n uint64) error {
-	if err := w.Mark(fmt.Sprintf("synced %d", n)); err != nil {
+	if err := w.Mark(fmt.Sprintf("synced-%d", n)); err != nil {
 		return err
 	}
 	if t, ok := w.To.(interface{ Promised() error }); ok {
@@ -71,7 +71,7 @@ func (w *Writer) write(o Op) error {
 	if err := durable.WriteDurably(w.Plan.Bytes(o), o.Off()); err != nil {
 		return err
 	}
-	return w.Mark(fmt.Sprintf("fua %d", o.N))
+	return w.Mark(fmt.Sprintf("fua-%d", o.N))
 }
 
 // storeTarget is a store whose intents are retired when what they were for is promised,

@@ -28,6 +28,13 @@ func (e *DifferenceError) Error() string {
 	return fmt.Sprintf("they differ from offset %d on: this is a fault of the mirror: keep both files and report it", e.Offset)
 }
 
+// DegradedError says that a volume lost a copy for a while as it was used: nothing is
+// wrong with it, its copies are identical again, but what was measured is not the
+// latency of a mirror.
+type DegradedError struct{ Why string }
+
+func (e *DegradedError) Error() string { return "it was not mirrored all the time: " + e.Why }
+
 // Facts describes what all targets of a sweep share: the machine's link and its
 // settings. They end up in the report.
 type Facts struct {

@@ -101,7 +101,7 @@
 // distance on this machine, by 20 us of scheduling and by 2 %; shorter by the latter two
 // only. The RTT without distance is measured first, and is in the report; from 5 ms on
 // the machine is no use and the sweep ends. A packet that is dropped though none was to
-// be is a miss, too. On an emulated CPU the report says so beside its figures.
+// be is a miss, too, and so is a volume that lost a copy for a while. On an emulated CPU the report says so beside its figures.
 //
 // An RTT that is off is measured up to three times, before the load with the
 // link set anew, since a busy moment of the machine is no property of the link;

@@ -73,6 +73,7 @@ type fakeTarget struct {
 	drops     uint64
 	corrupt   int64
 	differ    bool
+	lost      string       // a copy was, in every trial
 	setLink   func() error // called by SetLink
 	jitter    *rand.Rand
 	different string // a parameter
@@ -123,6 +124,9 @@ func (s *fakeTarget) Source() Source { return Source{URI: "nbd+unix:///?socket=/
 func (s *fakeTarget) Compare(context.Context) (int64, error) {
 	if s.oneCopy {
 		return 0, nil
+	}
+	if s.lost != "" {
+		return int64(s.size), &DegradedError{s.lost}
 	}
 	if s.differ {
 		return 0, &DifferenceError{4711}

@@ -17,6 +17,7 @@ const (
 	Off        Fidelity = "off"         // the RTT before the load was not the wanted one
 	Drift      Fidelity = "drift"       // it was before the load, but not after it
 	Drops      Fidelity = "drops"       // the link dropped packets that it was not asked to drop
+	Degraded   Fidelity = "degraded"    // the volume lost a copy for a while
 	RateMissed Fidelity = "rate-missed" // open loop: the volume could not take the rate
 )
 
@@ -80,7 +81,6 @@ func (b bounds) String() string {
 // judge labels a trial and says why in words.
 func (t *Trial) judge(link wanem.Link) {
 	allowed := t.bounds(link)
-	t.Fidelity, t.Why = OK, ""
 	switch {
 	// On a lossy link the kernel does not tell the drops that were asked for from others.
 	case t.Drops > 0 && link.Loss == 0:
@@ -89,6 +89,17 @@ func (t *Trial) judge(link wanem.Link) {
 		t.Fidelity, t.Why = Off, fmt.Sprintf("RTT %.0f us, %v", t.RTTBeforeUS, allowed)
 	case allowed.miss(t.RTTAfterUS):
 		t.Fidelity, t.Why = Drift, fmt.Sprintf("RTT %.0f us before, %.0f after the load, %v", t.RTTBeforeUS, t.RTTAfterUS, allowed)
+	default:
+		t.judgeLoad()
+	}
+}
+
+// judgeLoad labels a trial whose link was as wanted.
+func (t *Trial) judgeLoad() {
+	t.Fidelity, t.Why = OK, ""
+	switch {
+	case t.Degraded != "":
+		t.Fidelity, t.Why = Degraded, t.Degraded
 	case t.Late > 0 && float64(t.Late) > rateTolerance*float64(t.Writes):
 		t.Fidelity, t.Why = RateMissed, fmt.Sprintf("%d of %d writes did not start within a second of the window's end", t.Late, t.Writes)
 	}

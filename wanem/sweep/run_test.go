@@ -253,6 +253,19 @@ func TestNothingMeasuredWell(t *testing.T) {
 	}
 }
 
+// What a volume does while it has lost a copy is no mirror's latency.
+func TestLostCopyIsLabelled(t *testing.T) {
+	target := newFakeTarget()
+	target.lost = "epoch 2 became 4"
+	r, err := inBubble(t, testConfig(t.TempDir()), target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := r.Points[0]; p.Fidelity != Degraded || p.LeftOut != 3 || !r.ReplicasIdentical || !strings.Contains(r.integrity(), "their set of copies, was not as wanted") {
+		t.Errorf("%+v, identical %v: %s", p, r.ReplicasIdentical, r.integrity())
+	}
+}
+
 func TestResume(t *testing.T) {
 	c := testConfig(t.TempDir())
 	whole, err := inBubble(t, testConfig(t.TempDir()), newFakeTarget())

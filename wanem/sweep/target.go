@@ -31,8 +31,8 @@ type Target interface {
 	// Source names the open volume for programs as fio.
 	Source() Source
 	// Compare stops the volume and compares the copies byte for byte. It returns how
-	// many bytes each has; a difference is a *DifferenceError. With one copy it
-	// only stops.
+	// many bytes each has; a difference is a *DifferenceError, and a *DegradedError,
+	// with the bytes, is one that lost a copy meanwhile. With one copy it only stops.
 	Compare(context.Context) (bytes int64, err error)
 	// Facts says what it is made of, for the report.
 	Facts() TargetFacts

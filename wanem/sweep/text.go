@@ -125,13 +125,23 @@ func (r *Result) integrity() string {
 		text += fmt.Sprintf("; of the RTT measurements %d were off at first and taken again", n)
 	}
 	if r.TrialsLeftOut > 0 {
-		text += fmt.Sprintf("; %d of %d trials are left out because their link was not as wanted", r.TrialsLeftOut, len(r.trials))
+		text += fmt.Sprintf("; %d of %d trials are left out because %s was not as wanted", r.TrialsLeftOut, len(r.trials), r.atFault())
 	}
 	if r.BareRTTUS > 0 {
 		text += fmt.Sprintf("; an RTT could be %.0f us + %.0f %% too long, the %.0f us being what the link takes without distance plus %.0f",
 			r.BareRTTUS+micros(scheduling), 100*rttShare, r.BareRTTUS+micros(scheduling), micros(scheduling))
 	}
 	return text + "."
+}
+
+// atFault names what the trials were left out for.
+func (r *Result) atFault() string {
+	for _, t := range r.trials {
+		if t.Fidelity == Degraded {
+			return "their link, or their set of copies,"
+		}
+	}
+	return "their link"
 }
 
 func (r *Result) rttRepeated() (n int) {

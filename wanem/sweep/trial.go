@@ -34,6 +34,7 @@ type Trial struct {
 	RTTAfterUS  float64  `json:"rtt_after_us"`
 	RTTRepeated int      `json:"rtt_repeated"` // measurements taken again as they were off
 	Drops       uint64   `json:"drops"`
+	Degraded    string   `json:"degraded,omitempty"` // how the volume lost a copy for a while
 	Fidelity    Fidelity `json:"fidelity"`
 	Why         string   `json:"why,omitempty"`
 	Writes      int64    `json:"writes"`
@@ -104,8 +105,9 @@ func (t *Trial) run(ctx context.Context, c Config, w workload) error {
 	defer cancel()
 	t.Began = time.Now().Format(time.RFC3339)
 	if t.target.Wire() == nil {
-		t.Fidelity = OK
-		return t.measure(ctx, c, w)
+		err := t.measure(ctx, c, w)
+		t.judgeLoad()
+		return err
 	}
 	link := c.Link(t.Km)
 	t.RTTWantUS = micros(link.RTT())
@@ -195,6 +197,9 @@ func (t *Trial) withDevice(ctx context.Context, use func(Device) error) error {
 		return err
 	}
 	compared, err := t.target.Compare(ctx)
+	if degraded := new(DegradedError); errors.As(err, &degraded) {
+		t.Degraded, err = degraded.Why, nil
+	}
 	if err != nil {
 		return fmt.Errorf("compare the copies: %w", err)
 	}

@@ -17,7 +17,7 @@ source "$(dirname "$0")/lib.sh"
 fio=(fio=fio)
 bench=("${fio[@]}" jq=jq column=bsdextrautils nbdkit=nbdkit nbdinfo=libnbd-bin qemu-nbd=qemu-utils
     qemu-storage-daemon=qemu-system-common)
-vm=(qemu-system-x86_64=qemu-system-x86 mmdebstrap=mmdebstrap cpio=cpio modprobe=kmod mke2fs=e2fsprogs)
+vm=(qemu-system-x86_64=qemu-system-x86 mmdebstrap=mmdebstrap cpio=cpio modprobe=kmod mke2fs=e2fsprogs pkill=procps)
 tests=("${bench[@]}" "${vm[@]}" vagrant=vagrant gcc=gcc nbdcopy=libnbd-bin qemu-io=qemu-utils qemu-img=qemu-utils
     ip=iproute2 ping=iputils-ping shellcheck=shellcheck)
 

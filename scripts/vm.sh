@@ -199,7 +199,7 @@ stop_qemu() {
 
 clean_up() {
     stop_qemu
-    [ -z "$watch" ] || kill "$watch" 2>/dev/null || true
+    [ -z "$watch" ] || pkill -P "$watch" 2>/dev/null || true # its sleep; what waits for that ends, too
     [ ${#copiers[@]} -eq 0 ] || kill "${copiers[@]}" 2>/dev/null || true
     rm -rf "$work"
 }
@@ -211,7 +211,7 @@ run() {
     mkfifo "$work/out" "$work/err"
     boot
     if [ "$mode" = run ]; then
-        (sleep "$timeout" && touch "$work/late" && kill -9 "$qemu") 2>/dev/null &
+        (sleep "$timeout" && touch "$work/late" && kill -9 "$qemu") </dev/null >/dev/null 2>&1 &
         watch=$!
     fi
     wait "$qemu" || true

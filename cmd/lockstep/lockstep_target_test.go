@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -93,6 +94,36 @@ func TestLockstepTargetMirrorsAndIsCompared(t *testing.T) {
 	got, err := os.ReadFile(copyAt(t, c, "b", "2"))
 	if err != nil || string(got[1<<20:][:len(want)]) != want || strings.Contains(string(got[:1<<20]), "lockstep") {
 		t.Errorf("the replica does not hold what was written, or more (error %v)", err)
+	}
+}
+
+// A copy that was lost for a while is no difference: it is waited for, compared, and told.
+func TestLockstepTargetTellsOfALostCopy(t *testing.T) {
+	c, ctx := loopbackTarget(t), t.Context()
+	var b *exec.Cmd
+	start := c.Nodes[1].Command
+	c.Nodes[1].Command = func(args ...string) *exec.Cmd {
+		b = start(args...)
+		return b
+	}
+	tg := openLockstep(t, c)
+	dev, err := tg.Open(ctx)
+	if err != nil {
+		t.Fatal(tg.Explain(err))
+	}
+	if err := b.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	_, err = dev.WriteAt([]byte(strings.Repeat("lockstep", 512)), 0) // it is over when b is given up
+	if cont := b.Process.Signal(syscall.SIGCONT); cont != nil {
+		t.Fatal(cont)
+	}
+	if err := errors.Join(err, dev.Close()); err != nil {
+		t.Fatal(err)
+	}
+	n, err := tg.Compare(ctx)
+	if !errors.As(err, new(*sweep.DegradedError)) || n != c.Size {
+		t.Errorf("%d bytes compared, error %v", n, err)
 	}
 }
 

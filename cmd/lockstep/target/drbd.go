@@ -100,7 +100,7 @@ func (d *drbdPair) refuse(ctx context.Context) error {
 func (d *drbdPair) wire() sweep.Wire { return loopWire{d.loop} }
 
 func (d *drbdPair) open(ctx context.Context, r *run) (volume, error) {
-	v := volume{sweep.Source{Path: "/dev/drbd" + d.ends[0].minor}, []string{d.ends[0].path, d.ends[1].path}}
+	v := volume{source: sweep.Source{Path: "/dev/drbd" + d.ends[0].minor}, copies: []string{d.ends[0].path, d.ends[1].path}}
 	var left []thing
 	for _, e := range d.ends {
 		left = append(left, thing{e.resource, e.path})

@@ -21,7 +21,7 @@ func (d *localDisk) wire() sweep.Wire { return nil }
 func (d *localDisk) open(_ context.Context, r *run) (volume, error) {
 	copyFile := filepath.Join(d.conf.Dir, "copy")
 	disk, err := newDisk(r, copyFile, d.conf.Size)
-	return volume{sweep.Source{Path: disk}, []string{copyFile}}, err
+	return volume{source: sweep.Source{Path: disk}, copies: []string{copyFile}}, err
 }
 
 func (d *localDisk) facts() sweep.TargetFacts {

@@ -80,8 +80,16 @@ func (c *cluster) open(ctx context.Context, r *run) (v volume, err error) {
 	if err := c.life.await(ctx, func() error { return c.create(ctx, ask) }); err != nil {
 		return v, err
 	}
-	if err := c.life.await(ctx, func() error { return c.inSync(ctx) }); err != nil {
+	begun, err := c.awaitSync(ctx)
+	if err != nil {
 		return v, err
+	}
+	v.whole = func(ctx context.Context) error {
+		epoch, err := c.awaitSync(ctx)
+		if err == nil && epoch != begun {
+			err = &sweep.DegradedError{Why: fmt.Sprintf("a copy was lost and came back, or another became primary (epoch %d, now %d)", begun, epoch)}
+		}
+		return err
 	}
 	if v.copies, err = c.copies(); err != nil {
 		return v, err
@@ -123,17 +131,26 @@ func (c *cluster) ask(ctx context.Context, method, path string, ask, out any) er
 	return client.Get(ctx, method, path, ask, out)
 }
 
-func (c *cluster) inSync(ctx context.Context) error {
+// awaitSync waits until every copy is in sync, and returns the epoch of that.
+func (c *cluster) awaitSync(ctx context.Context) (epoch uint64, err error) {
+	err = c.life.await(ctx, func() (err error) {
+		epoch, err = c.inSync(ctx)
+		return err
+	})
+	return epoch, err
+}
+
+func (c *cluster) inSync(ctx context.Context) (epoch uint64, err error) {
 	var status api.Status
 	if err := c.ask(ctx, http.MethodGet, "/status", nil, &status); err != nil {
-		return err
+		return 0, err
 	}
 	for _, v := range status.Volumes {
 		if v.Volume != nil && v.Name == c.volume() {
-			return v.Settled()
+			return v.Epoch, v.Settled()
 		}
 	}
-	return fmt.Errorf("node a does not know volume %s", c.volume())
+	return 0, fmt.Errorf("node a does not know volume %s", c.volume())
 }
 
 // copies are the files of the volume at a and b.

@@ -61,7 +61,7 @@ func sysBlock(device string) string { return filepath.Join("/sys/block", filepat
 func (d *mdArray) wire() sweep.Wire { return d.conf.Wire }
 
 func (d *mdArray) open(ctx context.Context, r *run) (volume, error) {
-	v := volume{sweep.Source{Path: mdDevice}, []string{filepath.Join(d.conf.Dir, "a"), filepath.Join(d.conf.Dir, "b")}}
+	v := volume{source: sweep.Source{Path: mdDevice}, copies: []string{filepath.Join(d.conf.Dir, "a"), filepath.Join(d.conf.Dir, "b")}}
 	if err := newFile(v.copies[1], d.conf.Size+mdExtra); err != nil {
 		return v, err
 	}

@@ -59,6 +59,10 @@ type driver interface {
 type volume struct {
 	source sweep.Source
 	copies []string // files: the first bytes of each, up to the volume's size, are the volume
+	// whole is asked when the volume's user has gone. It waits until all copies are in
+	// sync; a *sweep.DegradedError says that they were not all the time. nil: nothing of
+	// the kind can be.
+	whole func(context.Context) error
 }
 
 // kind is what there is to know of a target before it is used.
@@ -202,10 +206,27 @@ func (t *target) Compare(ctx context.Context) (bytes int64, err error) {
 	if len(t.open.copies) < 2 {
 		return 0, nil
 	}
-	if err := CompareFiles(ctx, t.open.copies[0], t.open.copies[1], t.conf.Size); err != nil {
+	degraded, err := t.whole(ctx)
+	if err == nil {
+		err = CompareFiles(ctx, t.open.copies[0], t.open.copies[1], t.conf.Size)
+	}
+	if err != nil {
 		return 0, t.fail("compare", err)
 	}
-	return t.conf.Size, nil
+	return t.conf.Size, degraded
+}
+
+// whole waits for copies in sync, and tells apart that they were not from that they are
+// not.
+func (t *target) whole(ctx context.Context) (degraded, err error) {
+	if t.open.whole == nil {
+		return nil, nil
+	}
+	err = t.open.whole(ctx)
+	if errors.As(err, new(*sweep.DegradedError)) {
+		return err, nil
+	}
+	return nil, err
 }
 
 func (t *target) Close(keep bool) error {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -14,7 +15,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lockstep/cmd/lockstep/api"
+	"lockstep/mirror/control"
 )
+
+// rounds is how often each failure is made: more of them for figures than for a test.
+var rounds = flag.Int("rounds", 2, "how often a device's node fails in each way")
 
 func contextWithin(t *testing.T, d time.Duration) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(t.Context(), d)
@@ -24,7 +29,8 @@ func contextWithin(t *testing.T, d time.Duration) (context.Context, context.Canc
 // nbd.ko and root: scripts/vm.sh test ./cmd/lockstep.
 func TestKernelAttach(t *testing.T) {
 	needKernel(t)
-	p := newProcesses(t)
+	p := newProcesses(t, "--heartbeat", "1s") // an emulated CPU is late by more than the default
+	p.patience = 2 * time.Minute
 	p.makeVolume()
 	for _, step := range []struct {
 		name string
@@ -50,7 +56,7 @@ func TestKernelAttach(t *testing.T) {
 
 func (p *processes) makeVolume() {
 	p.Helper()
-	p.mustAsk("w", http.MethodPost, "/volumes", api.Create{Name: "vol", Size: 64 << 20, On: []string{"a", "b"}}, nil)
+	p.mustAsk("w", http.MethodPost, "/volumes", api.Create{Name: "vol", Size: 64 << 20, On: []string{"a", "b"}, Policy: control.Policy{Lease: time.Second}}, nil)
 	p.awaitVolume("w", "in sync", bothInSync)
 }
 
@@ -155,7 +161,7 @@ func (p *processes) nodesLost() {
 			p.mustAsk("w", http.MethodPost, "/volumes/vol/handover", api.Handover{To: other}, nil)
 		}, func(string) {}},
 	} {
-		for range 2 {
+		for range *rounds {
 			on := a.node()
 			other := map[string]string{"a": "b", "b": "a"}[on]
 			if v := p.awaitVolume("w", "in sync", bothInSync); v.Primary != on {

@@ -27,10 +27,13 @@ type processes struct {
 	procs map[string]*child.Process
 
 	adminAt, adminTCP string // a node that serves the admin API at an address more
+
+	patience time.Duration // with a cluster that is to become something
+	flags    []string      // of nodes, beside what each needs
 }
 
-func newProcesses(t *testing.T) *processes {
-	p := &processes{T: t, all: t, dir: t.TempDir(), addrs: map[string]string{}, procs: map[string]*child.Process{}}
+func newProcesses(t *testing.T, flags ...string) *processes {
+	p := &processes{T: t, all: t, dir: t.TempDir(), addrs: map[string]string{}, procs: map[string]*child.Process{}, patience: 20 * time.Second, flags: flags}
 	for _, name := range []string{"a", "b", "w"} {
 		p.addrs[name] = freeAddr(t)
 	}
@@ -76,14 +79,14 @@ func (p *processes) start(name string) {
 	} else {
 		args = append(args, "--nbd", "unix:"+p.socket(name))
 	}
-	cmd := lockstepCommand(p.all, args...)
+	cmd := lockstepCommand(p.all, append(args, p.flags...)...)
 	cmd.Cancel = func() error { return nil } // ended by name
 	proc, err := child.Start("node "+name, filepath.Join(p.dir, name+".log"), cmd)
 	if err != nil {
 		p.Fatal(err)
 	}
 	p.procs[name] = proc
-	ctx, cancel := context.WithTimeout(p.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(p.Context(), p.patience)
 	defer cancel()
 	if err := proc.AwaitOutput(ctx, "node is up"); err != nil {
 		p.Fatal(err)
@@ -96,7 +99,7 @@ func (p *processes) socket(name string) string { return filepath.Join(p.dir, nam
 func (p *processes) ask(name, method, path string, ask, into any) error {
 	client := api.TCP(p.addrs[name])
 	defer client.Close()
-	ctx, cancel := context.WithTimeout(p.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(p.Context(), p.patience)
 	defer cancel()
 	return client.Get(ctx, method, path, ask, into)
 }
@@ -124,7 +127,7 @@ func (p *processes) awaitVolume(at, what string, ok func(*api.VolumeStatus) bool
 	var last api.Status
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); <-tick.C {
+	for end := time.Now().Add(p.patience); time.Now().Before(end); <-tick.C {
 		if p.ask(at, http.MethodGet, "/status?volume=vol", nil, &last) == nil && ok(&last.Volumes[0]) {
 			return &last.Volumes[0]
 		}

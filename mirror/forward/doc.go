@@ -33,7 +33,11 @@
 //
 // A client with a name that attaches to another node begins a new generation there.
 // The primary refuses connections of lower ones, ends those that it has, and waits
-// until nothing of them can be submitted any more, before the new one is welcome.
+// until nothing of them can be submitted any more, before the new one is welcome. Who was
+// superseded is not told an error (ErrSuperseded, [Front.Over]): its client's connection
+// is closed, and what it had no answer for it sends again, where it is now. Connections of
+// a client that are of one generation share a Front at their node, so that what comes by
+// one of them is not overtaken by what comes by another later.
 //
 // # Cost
 //

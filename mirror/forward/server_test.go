@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -275,6 +276,20 @@ func TestRefusalsEndASession(t *testing.T) {
 		var refusal *Refusal
 		if err := k.wait(); !errors.As(err, &refusal) || refusal.Reason != reason {
 			t.Errorf("%v: the op has %v", reason, err)
+		}
+		moved := reason == OldGeneration // its client goes on elsewhere: that is no I/O error
+		if err := k.op.Err; errors.Is(err, ErrSuperseded) != moved || errors.Is(err, syscall.EIO) == moved {
+			t.Errorf("%v: the op has %v", reason, err)
+		}
+		select {
+		case <-c.front.Over():
+			if !moved {
+				t.Errorf("%v: its client is not told an error", reason)
+			}
+		default:
+			if moved {
+				t.Errorf("%v: its client is not let go", reason)
+			}
 		}
 		if r := <-told; r.Reason != reason {
 			t.Errorf("%v: told of %v", reason, r.Reason)

@@ -190,14 +190,14 @@ func (p *processes) signal(name string, sig syscall.Signal) {
 
 // node is the one that the device is with, by what its agent said last.
 func (a *attached) node() string {
-	server := a.Server
+	addr := a.Server
 	for line := range strings.Lines(string(a.Output())) {
-		if _, after, ok := strings.Cut(line, `msg="attached again"`); ok {
-			_, after, _ = strings.Cut(after, "server=")
-			server, _, _ = strings.Cut(after, " ")
+		if _, after, ok := strings.Cut(line, "msg=attached "); ok {
+			_, after, _ = strings.Cut(after, "addr=")
+			addr, _, _ = strings.Cut(strings.TrimSpace(after), " ")
 		}
 	}
-	return strings.TrimSuffix(filepath.Base(server), ".nbd")
+	return strings.TrimSuffix(filepath.Base(addr), ".nbd")
 }
 
 // agentKilled has a new agent take over what a dead one left.
@@ -219,7 +219,7 @@ func (p *processes) agentKilled() {
 	}
 	ctx, cancel := contextWithin(p.T, 60*time.Second)
 	defer cancel()
-	if err := a.AwaitOutput(ctx, `msg="attached again"`); err != nil {
+	if err := a.AwaitOutput(ctx, "msg=attached "); err != nil {
 		p.Fatal(err)
 	}
 	l.flows()

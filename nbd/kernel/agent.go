@@ -148,6 +148,7 @@ func (a *Agent) connect(ctx context.Context) error {
 	}
 	a.path = p
 	a.timer.attached(time.Now())
+	a.log.Info("attached", "addr", p.where())
 	return nil
 }
 
@@ -224,7 +225,7 @@ func (a *Agent) recover(ctx context.Context) (gone bool, err error) {
 			return true, nil
 		}
 		if a.from != "" {
-			a.log.Warn("lost the server: requests wait", "server", a.from)
+			a.log.Warn("lost the server: requests wait", "addr", a.from)
 			a.from = ""
 		}
 		p, err := a.reach(ctx)
@@ -235,7 +236,7 @@ func (a *Agent) recover(ctx context.Context) (gone bool, err error) {
 		if took {
 			a.path, a.said = p, ""
 			a.timer.attached(time.Now())
-			a.log.Info("attached again", "server", p.where(), "after", time.Since(a.since).Round(time.Millisecond), "request_timeout", a.timer.timeout)
+			a.log.Info("attached", "addr", p.where(), "after", time.Since(a.since).Round(time.Millisecond), "request_timeout", a.timer.timeout)
 			return false, nil
 		}
 		p.shut()

@@ -68,12 +68,17 @@ func newDRBD(ctx context.Context, c *Config, life *run) (driver, error) {
 		return nil, err
 	}
 	life.did("make the loop", func(context.Context) error { return d.loop.Close() })
+	d.name(d.loop)
+	return d, d.refuse(ctx)
+}
+
+// name says what the ends are called and where they are.
+func (d *drbdPair) name(loop *sites.Loop) {
 	for i, site := range []sites.Site{sites.A, sites.B} {
 		other := []sites.Site{sites.B, sites.A}[i]
-		d.ends[i] = drbdEnd{resource: "lockstep-" + string(site), minor: strconv.Itoa(drbdMinor + i), path: filepath.Join(c.Dir, string(site)),
-			own: drbdAddr(d.loop.Addr(site), drbdPort+i), remote: drbdAddr(d.loop.Seen(other), drbdPort+1-i)}
+		d.ends[i] = drbdEnd{resource: "lockstep-" + string(site), minor: strconv.Itoa(drbdMinor + i), path: filepath.Join(d.conf.Dir, string(site)),
+			own: drbdAddr(loop.Addr(site), drbdPort+i), remote: drbdAddr(loop.Seen(other), drbdPort+1-i)}
 	}
-	return d, d.refuse(ctx)
 }
 
 func drbdAddr(addr netip.Addr, port int) string { return fmt.Sprintf("ipv4:%v:%d", addr, port) }

@@ -67,6 +67,12 @@ func (p *Process) Stop(ctx context.Context, timeout time.Duration) error {
 	}
 	// It may end at this moment; the wait below then says how.
 	_ = p.Cmd.Process.Signal(syscall.SIGTERM)
+	return p.AwaitEnd(ctx, timeout)
+}
+
+// AwaitEnd waits for the end of a child that was told, in its own way, to end. After
+// the timeout, or when ctx ends, it is killed, which is an error.
+func (p *Process) AwaitEnd(ctx context.Context, timeout time.Duration) error {
 	timer := time.NewTimer(timeout)
 	defer timer.Stop()
 	select {

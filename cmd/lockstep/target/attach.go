@@ -21,7 +21,8 @@ func (c *Config) attach(ctx context.Context, r *run, uri string) (sweep.Source, 
 	if !c.Kernel {
 		return sweep.Source{URI: uri}, nil
 	}
-	cmd := exec.Command(c.Exe, "attach", uri, "--json")
+	// Requests must fail some time after the server is gone for good: what waits for them can't end.
+	cmd := exec.Command(c.Exe, "attach", uri, "--json", "--dead-timeout=10s")
 	// If this process is killed, the agent detaches.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	p, err := r.start("attach", cmd)

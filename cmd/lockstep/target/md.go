@@ -96,9 +96,17 @@ func (d *mdArray) connect(ctx context.Context, r *run, host string) (device stri
 		return "", err
 	}
 	cmd := d.conf.Sites.Command(context.Background(), sites.A, d.client, clientArgs(host, device)...)
-	if _, err := r.start("nbd-client", cmd); err != nil {
+	p, err := r.launch("nbd-client", cmd)
+	if err != nil {
 		return "", err
 	}
+	r.did("connect "+device, func(ctx context.Context) error {
+		if _, err := tool(ctx, d.client, "-nonetlink", "-d", device); err != nil {
+			p.Kill()
+			return err
+		}
+		return p.AwaitEnd(ctx, stopTimeout)
+	})
 	return device, r.await(ctx, func() error {
 		text, err := os.ReadFile(filepath.Join(sysBlock(device), "size"))
 		if err == nil && strings.TrimSpace(string(text)) != fmt.Sprint((d.conf.Size+mdExtra)/512) {
@@ -111,7 +119,7 @@ func (d *mdArray) connect(ctx context.Context, r *run, host string) (device stri
 // clientArgs do without the netlink interface, which there is only in the first network
 // namespace: so the device is gone when its client is.
 func clientArgs(host, device string) []string {
-	return []string{"-nonetlink", "-nofork", "-name", "", host, nbdPort, device}
+	return []string{"-nonetlink", "-nofork", host, nbdPort, device}
 }
 
 // freeNBD is a device that nobody has attached: the highest, since people begin with the lowest.

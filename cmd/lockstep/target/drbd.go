@@ -26,7 +26,7 @@ const (
 )
 
 func checkDRBD() error {
-	errs := []error{needRoot(), needTool("drbdmeta", "drbd-utils"), needModule("drbd")}
+	errs := []error{needRoot(), needTool("drbdmeta", "drbd-utils"), needModule("drbd"), needModule("loop")}
 	if _, err := os.Stat(drbdSetup); err != nil {
 		errs = append(errs, fmt.Errorf("%s is not here: install drbd-utils %s", drbdSetup, inVM))
 	}
@@ -52,7 +52,7 @@ type drbdEnd struct {
 
 func newDRBD(ctx context.Context, c *Config, life *run) (driver, error) {
 	// No handler may run: those of the machine's own configuration are not for this pair.
-	if err := loadModule(ctx, "drbd", "usermode_helper=/bin/true"); err != nil {
+	if err := errors.Join(loadModule(ctx, "drbd", "usermode_helper=/bin/true"), loadModule(ctx, "loop")); err != nil {
 		return nil, err
 	}
 	version, err := os.ReadFile("/sys/module/drbd/version")
@@ -60,6 +60,7 @@ func newDRBD(ctx context.Context, c *Config, life *run) (driver, error) {
 		return nil, fmt.Errorf("the module drbd is version %q (%v), not 8.4: use the kernel's own %s", strings.TrimSpace(string(version)), err, inVM)
 	}
 	d := &drbdPair{conf: c, version: "DRBD " + strings.TrimSpace(string(version)) + ", " + kernelVersion()}
+	d.name(nil) // a loop's addresses are fixed
 	if d.record, err = openRecord("drbd", func(t thing) error { return d.removeLeft(ctx, t) }); err != nil {
 		return nil, err
 	}
@@ -68,7 +69,6 @@ func newDRBD(ctx context.Context, c *Config, life *run) (driver, error) {
 		return nil, err
 	}
 	life.did("make the loop", func(context.Context) error { return d.loop.Close() })
-	d.name(d.loop)
 	return d, d.refuse(ctx)
 }
 
@@ -209,7 +209,14 @@ func (d *drbdPair) removeLeft(ctx context.Context, left thing) error {
 		return fmt.Errorf("DRBD resource %s is on %s (%q), not on %q: it may be somebody's; if it is not, %s down %s",
 			left.Name, disk, got, left.Identity, drbdSetup, left.Name)
 	}
-	return drbdDown(ctx, left.Name)
+	// Its link is gone, and so nobody to agree with about the end.
+	for _, e := range d.ends {
+		if e.resource == left.Name {
+			_, err = tool(ctx, drbdSetup, "disconnect", "--force", e.own, e.remote)
+		}
+	}
+	var r run
+	return errors.Join(err, r.await(ctx, func() error { return drbdDown(ctx, left.Name) })) // the killed process may not have let go yet
 }
 
 // drbdDisk is the disk of a resource: "none" if it has none, "" if there is no such

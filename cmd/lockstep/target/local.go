@@ -2,19 +2,22 @@ package target
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 
 	"lockstep/wanem/sweep"
 )
 
-func checkLocal() error { return needRoot() }
+func checkLocal() error { return errors.Join(needRoot(), needModule("loop")) }
 
 // localDisk is one disk without a mirror: what all the others are held against.
 type localDisk struct {
 	conf *Config
 }
 
-func newLocal(_ context.Context, c *Config, _ *run) (driver, error) { return &localDisk{c}, nil }
+func newLocal(ctx context.Context, c *Config, _ *run) (driver, error) {
+	return &localDisk{c}, loadModule(ctx, "loop")
+}
 
 func (d *localDisk) wire() sweep.Wire { return nil }
 

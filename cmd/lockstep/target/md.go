@@ -20,7 +20,7 @@ const (
 
 func checkMD() error {
 	return errors.Join(needRoot(), needTool("mdadm", "mdadm"), needTool("nbd-client", "nbd-client"), needTool("nbdkit", "nbdkit"),
-		needModule("raid1"), needModule("nbd"))
+		needModule("raid1"), needModule("nbd"), needModule("loop"))
 }
 
 // mdArray is an md RAID-1 of a disk at site A and one that the kernel reaches at
@@ -42,7 +42,7 @@ func newMD(ctx context.Context, c *Config, life *run) (driver, error) {
 	if d.client, err = findTool("nbd-client"); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(loadModule(ctx, "raid1"), loadModule(ctx, "nbd")); err != nil {
+	if err := errors.Join(loadModule(ctx, "raid1"), loadModule(ctx, "nbd"), loadModule(ctx, "loop")); err != nil {
 		return nil, err
 	}
 	d.version = kernelVersion() + "; " + toolVersion(ctx, "nbdkit")

@@ -83,13 +83,17 @@ func (o outcome) delays() []float64 {
 	return d
 }
 
-// rate is at how many bits per second frames of a size came; NaN for fewer than two.
+// rate is at how many bits per second frames of a size came: what half of them took,
+// by the median of where that half begins, so that no single one decides that was
+// held up. NaN for fewer than two.
 func (o outcome) rate(frame int) float64 {
-	n := len(o.arrivals)
-	if n < 2 {
-		return math.NaN()
+	half := len(o.arrivals) / 2
+	took := make([]float64, half)
+	for i := range took {
+		took[i] = o.arrivals[i+half].at.Sub(o.arrivals[i].at).Seconds()
 	}
-	return float64((n-1)*frame*8) / o.arrivals[n-1].at.Sub(o.arrivals[0].at).Seconds()
+	slices.Sort(took)
+	return float64(half*frame*8) / median(took)
 }
 
 // kept says whether a line that takes so many frames a second was never idle between

@@ -48,6 +48,11 @@ func TestOutcome(t *testing.T) {
 	if r := o.rate(125); math.Abs(r-1e6) > 1 {
 		t.Errorf("125 bytes a millisecond are %v bits a second", r)
 	}
+	if r := cameAs(9, 0, 1, 2, 3, 4, 5, 6, 7, 8); math.Abs(r.rate(125)-1e6) > 1 {
+		t.Errorf("125 bytes a millisecond are %v bits a second", r.rate(125))
+	} else if r.arrivals[0].at = r.arrivals[0].at.Add(time.Second / 1000); math.Abs(r.rate(125)-1e6) > 1 {
+		t.Errorf("with a late first one they are %v", r.rate(125))
+	}
 	burst := cameAs(5, 0, 1, 2, 3, 4) // all sent 0, 0, ... ms after the first
 	if !burst.kept(1000) {
 		t.Error("a burst left the line idle")

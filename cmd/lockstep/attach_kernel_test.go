@@ -6,6 +6,7 @@ import (
 	"flag"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -15,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lockstep/cmd/lockstep/api"
+	"lockstep/cmd/lockstep/child"
 	"lockstep/mirror/control"
 )
 
@@ -41,6 +43,7 @@ func TestKernelAttach(t *testing.T) {
 		{"the agent is killed", (*processes).agentKilled},
 		{"a signal while it is mounted", (*processes).stopWhileMounted},
 		{"in a network namespace", (*processes).inNamespace},
+		{"another server", (*processes).anotherServer},
 		{"the volume is made anew", (*processes).madeAnew},
 	} {
 		ok := t.Run(step.name, func(t *testing.T) {
@@ -284,6 +287,45 @@ func (p *processes) inNamespace() {
 		text, _ := os.ReadFile(out.Name()) //nolint:errcheck // the error says it
 		p.Errorf("%v: %s", err, text)
 	}
+}
+
+// anotherServer attaches what nbdkit serves, which is killed and started again.
+func (p *processes) anotherServer() {
+	dir := p.TempDir()
+	image, socket := filepath.Join(dir, "image"), filepath.Join(dir, "socket")
+	if err := os.WriteFile(image, make([]byte, 4<<20), 0o600); err != nil {
+		p.Fatal(err)
+	}
+	serve := func(flags ...string) *child.Process {
+		if err := os.RemoveAll(socket); err != nil {
+			p.Fatal(err)
+		}
+		cmd := exec.Command("nbdkit", append(flags, "-f", "-U", socket, "file", image)...)
+		server, err := child.Start("nbdkit", filepath.Join(dir, "nbdkit.log"), cmd)
+		if err != nil {
+			p.Fatal(err)
+		}
+		p.Cleanup(server.Kill)
+		return server
+	}
+	server := serve()
+	a := p.attach("nbd+unix:///?socket="+socket, "--connections", "2")
+	l := startLoad(p.T, a.Device)
+	l.flows()
+	server.Kill()
+	server = serve()
+	p.Logf("kill -9 of nbdkit: the longest write took %v", l.flows().Round(time.Millisecond))
+	l.check()
+	p.detach(a, 0, "")
+	p.mustEnd(a, 0)
+	server.Kill()
+	serve("-r")
+	a = p.attach("nbd+unix:///?socket=" + socket)
+	if got := a.attribute(p.T, "ro"); got != "1" {
+		p.Errorf("ro is %q for a read-only export", got)
+	}
+	p.detach(a, 0, "")
+	p.mustEnd(a, 0)
 }
 
 // madeAnew deletes the volume, and makes another one of the same name and size: the

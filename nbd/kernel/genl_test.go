@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/hex"
-	"flag"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -16,8 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-var rewrite = flag.Bool("rewrite", false, "write testdata anew")
-
 // golden compares a message with testdata/NAME.hex: hexadecimal digits, and text after #.
 func golden(t *testing.T, name string, got []byte) {
 	t.Helper()
@@ -25,15 +22,6 @@ func golden(t *testing.T, name string, got []byte) {
 		t.Skip("the messages in testdata are of a little-endian machine")
 	}
 	path := filepath.Join("testdata", name+".hex")
-	if *rewrite {
-		var text strings.Builder
-		for row := range bytesIn(got, 16) {
-			text.WriteString(hex.EncodeToString(row) + "\n")
-		}
-		if err := os.WriteFile(path, []byte(text.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
 	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -49,18 +37,6 @@ func golden(t *testing.T, name string, got []byte) {
 	}
 	if !bytes.Equal(got, want) {
 		t.Errorf("%s:\ngot  %x\nwant %x", name, got, want)
-	}
-}
-
-func bytesIn(b []byte, n int) func(func([]byte) bool) {
-	return func(yield func([]byte) bool) {
-		for len(b) > 0 {
-			k := min(n, len(b))
-			if !yield(b[:k]) {
-				return
-			}
-			b = b[k:]
-		}
 	}
 }
 

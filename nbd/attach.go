@@ -154,6 +154,23 @@ func (s *Server) DropExport(name string) {
 	}
 }
 
+// partIfIdle lets a client go that has no request in flight and has sent none that is yet
+// to be read. Nothing more is received from it: on a unix socket it can't send any more,
+// and what it had sent meanwhile is still answered. (TCP does not tell it; what it sends at
+// that moment gets no answer.)
+func (c *conn) partIfIdle() {
+	if c.parting.Load() {
+		return
+	}
+	c.raw.Control(func(fd uintptr) { //nolint:errcheck // closed already is fine
+		unread, err := unix.IoctlGetInt(int(fd), unix.TIOCINQ)
+		if err == nil && unread == 0 && c.empty.Load() && c.flow.requests.Load() == 0 {
+			c.parting.Store(true)
+			unix.Shutdown(int(fd), unix.SHUT_RD) //nolint:errcheck // likewise
+		}
+	})
+}
+
 // hangup closes the socket at once; what is in flight is dropped when the
 // backend completes it.
 func (c *conn) hangup() {

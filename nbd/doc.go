@@ -84,7 +84,8 @@
 //	options without end, 10 s passed  the connection is closed
 //	client gone                       what is in flight is finished, its replies dropped
 //	too many connections              a new one is closed at once
-//	shutdown                          reading ends, what was submitted is answered, then closed
+//	shutdown                          closed when nothing is in flight; if that is not within
+//	                                  200 ms, reading ends, what was submitted is answered, then
 //
 // Of errnos the protocol knows EPERM (also for EACCES, EROFS), EIO, ENOMEM, EINVAL,
 // ENOSPC (also for EDQUOT, EFBIG), EOVERFLOW, ENOTSUP and ESHUTDOWN.

@@ -170,7 +170,8 @@ must_be_identical() {
     local name
     await_in_sync 60
     for name in a b w; do stop_node "$name"; done
-    cmp "$lab"/a/volumes/"$volume"-*/data "$lab"/b/volumes/"$volume"-*/data || die "the copies differ"
+    # Copies that were replaced are beside it, with longer names.
+    cmp "$lab"/a/volumes/"$volume"-????????/data "$lab"/b/volumes/"$volume"-????????/data || die "the copies differ"
 }
 
 # kernel_errors prints what the kernel said of errors since the last `dmesg -C`: of the

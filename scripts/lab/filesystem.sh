@@ -85,6 +85,7 @@ round() {
     await_in_sync 90
     kinds+=("$kind")
     must_be_loaded
+    say "$((${#kinds[@]})): $kind; in sync again at $SECONDS s"
 }
 
 # pauses prints, for each round, the longest that a write took which ended in it, in

@@ -106,7 +106,7 @@ pack() {
 # machine_args prints QEMU's arguments, one a line. $1 is the accelerator.
 machine_args() {
     local accel=$1 disk n=0 port
-    local kernel="console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off tsc=reliable clocksource=tsc net.ifnames=0"
+    local kernel="console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off no_timer_check tsc=reliable clocksource=tsc net.ifnames=0"
     printf '%s\n' -nodefaults -no-user-config -display none -no-reboot -M q35 -smp "$cpus" -m "$memory"
     case $accel-$clock in
     *-instructions) printf '%s\n' -accel tcg,thread=single -cpu max -icount shift=1,sleep=off ;;

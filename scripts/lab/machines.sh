@@ -95,7 +95,7 @@ degraded() { ! ask status "$volume"; }
 
 # boot runs one machine, with its output in $work.
 boot() {
-    "$root/scripts/vm.sh" run --systemd --memory 768M --cpus 1 --network "machines-$$" --address "$2/24" \
+    LOCKSTEP_VM_BOOT=180 "$root/scripts/vm.sh" run --systemd --memory 768M --cpus 1 --network "machines-$$" --address "$2/24" \
         --timeout "$limit" --out "$work/$1" -- scripts/lab/machines.sh "$1" "$cluster" >"$work/$1.log" 2>&1 &
 }
 

@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -97,6 +99,29 @@ func TestLockstepTargetMirrorsAndIsCompared(t *testing.T) {
 	}
 }
 
+// pause stops a process and waits until all of it stands still.
+func pause(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.ContainsFunc(threads, func(path string) bool {
+			stat, err := os.ReadFile(path)
+			return err == nil && !strings.Contains(string(stat), ") T ")
+		}) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("process %d does not stop", pid)
+		}
+	}
+}
+
 // A copy that was lost for a while is no difference: it is waited for, compared, and told.
 func TestLockstepTargetTellsOfALostCopy(t *testing.T) {
 	c, ctx := loopbackTarget(t), t.Context()
@@ -111,9 +136,7 @@ func TestLockstepTargetTellsOfALostCopy(t *testing.T) {
 	if err != nil {
 		t.Fatal(tg.Explain(err))
 	}
-	if err := b.Process.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	pause(t, b.Process.Pid)
 	_, err = dev.WriteAt([]byte(strings.Repeat("lockstep", 512)), 0) // it is over when b is given up
 	if cont := b.Process.Signal(syscall.SIGCONT); cont != nil {
 		t.Fatal(cont)

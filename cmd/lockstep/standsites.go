@@ -32,6 +32,7 @@ func (c *sweepCmd) targetConfig(s *sites.Sites, congestion string) (target.Confi
 	conf := target.Config{
 		Sites: s, Wire: target.SiteWire(s), Exe: exe, Version: fmt.Sprintf("%s (commit %s)", build.Version, build.Commit),
 		Dir: filepath.Join(out, "volume"), Logs: filepath.Join(out, "logs"), Scratch: s.Dir(),
+		Lease: c.Lease, Heartbeat: c.Lease / 2,
 		Size: int64(c.Size), Ack: c.Ack, Kernel: c.Attach == "kernel", Poll: c.Poll, Congestion: congestion,
 	}
 	for _, p := range []struct {

@@ -40,6 +40,7 @@ type sweepCmd struct {
 	Size       byteSize      `placeholder:"SIZE" help:"Size of the volume. Default: 64MiB; with pgbench 512MiB."`
 	Ack        string        `default:"written" enum:"written,durable" help:"The volume's contract: see lockstep volume create --help."`
 	Poll       time.Duration `default:"0s" placeholder:"DURATION" help:"Let the nodes spin this long before they sleep: see lockstep node --help."`
+	Lease      time.Duration `placeholder:"DURATION" help:"Lease of the volume, and twice the nodes' heartbeat: how long a copy may stall and not be lost. Default: the nodes' own; 4s where the CPU is emulated, because such a machine stalls."`
 	WitnessRTT time.Duration `name:"witness-rtt" placeholder:"DURATION" help:"Round trip time between the witness and both sites. Default: none, it is beside site a."`
 	Congestion string        `placeholder:"NAME" help:"TCP congestion control of the mirror: see lockstep node --help."`
 
@@ -137,9 +138,19 @@ func (c *sweepCmd) setSize() {
 	}
 }
 
+// setLease is for a machine whose stalls would be taken for losses. It costs no write
+// anything: it is only how long a loss takes to be noticed.
+func (c *sweepCmd) setLease() {
+	const ofAnEmulated = 4 * time.Second
+	if c.Lease == 0 && sweep.ThisHost().Emulated {
+		c.Lease = ofAnEmulated
+	}
+}
+
 // Run does the sweep and prints what came out.
 func (c *sweepCmd) Run(ctx context.Context) error {
 	c.setSize()
+	c.setLease()
 	if c.Resume && c.Out == "" {
 		return misuse{errors.New("sweep: --resume needs the --out of the sweep to go on with")}
 	}

@@ -18,7 +18,8 @@ type Host struct {
 	Emulated bool `json:"emulated"`
 }
 
-func thisHost() Host {
+// ThisHost looks at the machine that this runs on.
+func ThisHost() Host {
 	model := cpuModel()
 	return Host{Kernel: kernel(), CPU: model, CPUs: runtime.NumCPU(), Go: runtime.Version(), Emulated: isEmulated(model)}
 }

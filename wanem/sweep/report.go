@@ -25,7 +25,7 @@ type Report struct {
 
 func newReport(c Config, facts Facts, parameters map[string]string, targets []Target, trials []*Trial) *Report {
 	r := &Report{
-		When: time.Now().Format(time.RFC3339), Parameters: parameters, Host: thisHost(), Stand: facts, config: c,
+		When: time.Now().Format(time.RFC3339), Parameters: parameters, Host: ThisHost(), Stand: facts, config: c,
 	}
 	for _, t := range targets {
 		r.Targets = append(r.Targets, newResult(c, t, trials))

@@ -54,6 +54,9 @@ func (c *cluster) args(n Node) []string {
 		all = append(all, n.Name+"="+n.Listen)
 	}
 	args := []string{"node", "--name=" + n.Name, "--data=" + c.data(n.Name), "--listen=" + n.Listen, "--cluster=" + strings.Join(all, ",")}
+	if c.conf.Heartbeat > 0 {
+		args = append(args, "--heartbeat="+c.conf.Heartbeat.String())
+	}
 	if n.Name == Witness {
 		return append(args, "--witness")
 	}
@@ -76,7 +79,7 @@ func (c *cluster) open(ctx context.Context, r *run) (v volume, err error) {
 		}
 	}
 	c.volumes++
-	ask := api.Create{Name: c.volume(), Size: c.conf.Size, On: []string{"a", "b"}, Policy: control.Policy{Ack: c.conf.Ack}}
+	ask := api.Create{Name: c.volume(), Size: c.conf.Size, On: []string{"a", "b"}, Policy: control.Policy{Ack: c.conf.Ack, Lease: c.conf.Lease}}
 	if err := c.life.await(ctx, func() error { return c.create(ctx, ask) }); err != nil {
 		return v, err
 	}
@@ -172,7 +175,7 @@ func (c *cluster) facts() sweep.TargetFacts {
 		{Name: "flush", Value: "waits for both sites", Why: "it returns when both have made everything durable: a round trip"},
 		{Name: "disk", Value: "a new, sparse file", Why: "as the disks of the other targets are, without a loop device"},
 	}}
-	for name, value := range map[string]string{"ack": c.conf.Ack, "poll": c.conf.Poll.String(), "congestion": c.conf.Congestion} {
+	for name, value := range map[string]string{"ack": c.conf.Ack, "poll": c.conf.Poll.String(), "congestion": c.conf.Congestion, "lease": c.conf.Lease.String()} {
 		f.Parameters[name] = value
 	}
 	for _, n := range c.conf.Nodes {

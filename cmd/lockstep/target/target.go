@@ -32,6 +32,8 @@ type Config struct {
 	Ack    string // lockstep's contract: written or durable
 	Kernel bool   // attach what is served over NBD as a block device
 
+	Lease      time.Duration // lockstep volume create --lease. Optional
+	Heartbeat  time.Duration // lockstep node --heartbeat. Optional
 	Poll       time.Duration // lockstep node --poll. Optional
 	Congestion string        // lockstep node --congestion. Optional
 }

@@ -108,7 +108,7 @@ func detachWhenFree(control *kernel.Netlink, d kernel.Device, log *slog.Logger, 
 	for said := false; ; {
 		err := kernel.Detach(control, d)
 		switch {
-		case err == nil:
+		case err == nil, errors.Is(err, kernel.ErrNotAttached):
 			return <-done
 		case !errors.Is(err, kernel.ErrHeld):
 			return err

@@ -38,8 +38,8 @@ type Agent struct {
 	about   string // how the server described the export when it was first attached
 	size    uint64 // bytes
 	flags   nbd.TransmissionFlags
-	said    string // the last complaint
-	from    string // the server that was lost, until that was said
+	said    time.Time // the last complaint
+	from    string    // the server that was lost, until that was said
 	since   time.Time
 	adopted bool
 }
@@ -120,6 +120,9 @@ func (a *Agent) adopt() error {
 		return fmt.Errorf("%w, and not by lockstep: choose another device", errTaken)
 	case owner != a.owner:
 		return fmt.Errorf("%w: it is %s, and this is %s; detach it first, or choose another device", errTaken, owner, a.owner)
+	}
+	if a.gone() {
+		return fmt.Errorf("%w: it was disconnected, and who used it before still has it open", errTaken)
 	}
 	a.about, a.size, a.adopted = about, a.dev.Size(), true
 	a.log.Info("taking over the device of an agent that died")
@@ -234,16 +237,14 @@ func (a *Agent) recover(ctx context.Context) (gone bool, err error) {
 		}
 		took, err := a.hand(ctx, p)
 		if took {
-			a.path, a.said = p, ""
+			a.path, a.said = p, time.Time{}
 			a.timer.attached(time.Now())
 			a.log.Info("attached", "addr", p.where(), "after", time.Since(a.since).Round(time.Millisecond), "request_timeout", a.timer.timeout)
+			a.grow(p.info.Size)
 			return false, nil
 		}
 		p.shut()
 		p.close()
-		if errors.Is(err, unix.EINVAL) {
-			return true, nil
-		}
 		if ctx.Err() != nil {
 			return false, nil
 		}
@@ -265,7 +266,7 @@ func (a *Agent) hand(ctx context.Context, p *path) (took bool, err error) {
 	for pause := time.Millisecond; ctx.Err() == nil; pause = min(2*pause, 100*time.Millisecond) {
 		left := p.left()
 		if len(left) == 0 {
-			return true, a.grow(p.info.Size)
+			return true, nil
 		}
 		if err := a.kernel.Reconfigure(a.dev.Index, a.backend, Change{Timeout: a.timer.timeout, Sockets: left}); err != nil {
 			return false, fmt.Errorf("hand the sockets to the kernel: %w", err)
@@ -278,24 +279,27 @@ func (a *Agent) hand(ctx context.Context, p *path) (took bool, err error) {
 }
 
 // grow makes the device as large as the export has become.
-func (a *Agent) grow(size uint64) error {
+func (a *Agent) grow(size uint64) {
 	block := uint64(max(a.dev.block(), MinBlock))
 	if size = size / block * block; size <= a.size {
-		return nil
+		return
 	}
 	if err := a.kernel.Reconfigure(a.dev.Index, a.backend, Change{Size: size}); err != nil {
-		return fmt.Errorf("grow the device: %w", err)
+		a.log.Error("the device is smaller than its export has become", "err", err)
+		return
 	}
 	a.log.Info("the device has grown", "from_bytes", a.size, "to_bytes", size)
 	a.size = size
-	return nil
 }
 
-// complain logs an error, unless it was the last thing said.
+// quiet is how long nothing is complained of after a complaint: an outage can last.
+const quiet = 10 * time.Second
+
+// complain logs why there is no path yet.
 func (a *Agent) complain(err error) {
-	if err == nil || err.Error() == a.said {
+	if err == nil || time.Since(a.said) < quiet {
 		return
 	}
-	a.said = err.Error()
+	a.said = time.Now()
 	a.log.Warn("not attached yet", "err", err)
 }

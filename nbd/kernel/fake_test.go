@@ -252,7 +252,7 @@ type running struct {
 }
 
 func config(servers ...*server) Config {
-	c := Config{Log: slog.New(slog.DiscardHandler), Owner: func(d Device) string { return "vol@test-" + d.Name() }, Stall: 100 * time.Millisecond}
+	c := Config{Log: slog.New(slog.DiscardHandler), Owner: func(d Device) string { return "vol@test-" + d.Name() }, Stall: 500 * time.Millisecond}
 	for _, s := range servers {
 		c.Servers = append(c.Servers, s.at)
 	}

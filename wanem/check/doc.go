@@ -47,9 +47,9 @@
 //
 // # What fails
 //
-// A measurement that this machine can't make (a receive buffer that ran over, a
-// burst that was not sent in time) is an error, not a verdict. What a backend can't
-// do is skipped, with a word. A full run takes about a minute, a quick one a third of
+// A figure that this machine was too busy to measure (a burst was not sent in time)
+// is not proved, so it fails, with a word; a receive buffer that ran over is an error.
+// What a backend can't do is skipped, with a word. A full run takes about a minute, a quick one a third of
 // it; emulated CPUs take longer.
 //
 // # The datagram

@@ -151,8 +151,8 @@ func (c *checker) corrupt(ctx context.Context) error {
 	return err
 }
 
-// errBusy is the error where a burst took too long to send to show anything.
-var errBusy = errors.New("this machine is too busy to send a burst")
+// errBusy is why a figure is not proved whose burst took too long to send.
+var errBusy = errors.New("this machine was too busy to send a burst")
 
 // rate sends a backlog and sees how fast it comes.
 func (c *checker) rate(ctx context.Context) error {
@@ -169,6 +169,10 @@ func (c *checker) rate(ctx context.Context) error {
 	s := stream{from: sites.A, to: sites.B, count: c.n.backlog, size: size, wait: 3 * time.Second}
 	s.wait += time.Duration(float64(s.count*frame*8) / bits * float64(time.Second))
 	o, err := c.backlog(ctx, s, bits/8/float64(frame))
+	if errors.Is(err, errBusy) {
+		c.judge(Row{Attribute: "rate", Unit: "Mbit/s", Asked: bits / 1e6, Verdict: Failed, Note: err.Error()})
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -188,7 +192,7 @@ func (c *checker) backlog(ctx context.Context, s stream, perSecond float64) (out
 			return o, err
 		}
 	}
-	return outcome{}, fmt.Errorf("rate: %w", errBusy)
+	return outcome{}, errBusy
 }
 
 // limit sends more within the delay than may wait.
@@ -207,7 +211,8 @@ func (c *checker) limit(ctx context.Context) error {
 		return err
 	}
 	if o.took > conf.Delay {
-		return fmt.Errorf("limit: %d probes in %v: %w", s.count, o.took, errBusy)
+		c.judge(Row{Attribute: "limit", Unit: "packets", Asked: float64(conf.Limit), Verdict: Failed, Note: errBusy.Error()})
+		return nil
 	}
 	held, err := c.held(func(q netem.Config) float64 { return float64(q.Limit) })
 	c.judge(Row{Attribute: "limit", Unit: "packets", Asked: float64(conf.Limit), ReadBack: held,

@@ -69,6 +69,7 @@ parse() {
         shift 2
     done
     command=("$@")
+    [[ $timeout =~ ^[0-9]+[smh]?$ ]] || die "--timeout $timeout: use seconds, or a number and s, m or h"
     case $clock in
     host) ;;
     instructions) cpus=1 ;;
@@ -140,15 +141,20 @@ machine_args() {
 # accelerator tries KVM once for each image: that /dev/kvm is there does not mean that
 # a kernel gets past the firmware with it.
 accelerator() {
-    local known=$image/accelerator
+    local known=$image/accelerator found=tcg
     if [ -n "${LOCKSTEP_VM_ACCEL:-}" ]; then
         echo "$LOCKSTEP_VM_ACCEL"
     elif [ -s "$known" ]; then
         cat "$known"
-    elif [ -w /dev/kvm ] && LOCKSTEP_VM_ACCEL=kvm LOCKSTEP_VM_ATTEMPTS=1 LOCKSTEP_VM_BOOT=15 "$0" run -- true >/dev/null 2>&1; then
-        echo kvm | tee "$known"
+    elif [ ! -w /dev/kvm ]; then
+        echo tcg # what this user may not use is not on record
     else
-        echo tcg | tee "$known"
+        if LOCKSTEP_VM_ACCEL=kvm LOCKSTEP_VM_ATTEMPTS=1 LOCKSTEP_VM_BOOT=15 "$root/scripts/vm.sh" run -- true >/dev/null 2>&1; then
+            found=kvm
+        fi
+        echo "${0##*/}: machines are run by $found from now on (kept in $known)" >&2
+        { echo "$found" >"$known"; } 2>/dev/null || true # it may be root's
+        echo "$found"
     fi
 }
 
@@ -162,14 +168,14 @@ boot() {
     for attempt in $(seq "$attempts"); do
         : >"$work/kernel.log"
         if [ "$mode" = shell ]; then
-            qemu-system-x86_64 "${args[@]}" <&3 &
+            setpriv --pdeathsig KILL qemu-system-x86_64 "${args[@]}" <&3 &
         else
             # A port whose reader has gone would hang the writer in the machine.
             cat "$work/out" &
             copiers=($!)
             cat "$work/err" >&2 &
             copiers+=($!)
-            qemu-system-x86_64 "${args[@]}" </dev/null &
+            setpriv --pdeathsig KILL qemu-system-x86_64 "${args[@]}" </dev/null &
         fi
         qemu=$!
         end=$((SECONDS + limit))
@@ -224,7 +230,7 @@ collect() {
     mkdir "$left"
     if [ -e "$work/late" ]; then
         tail -5 "$work/kernel.log" >&2
-        echo "${0##*/}: not done after $timeout (--timeout); the machine was switched off, nothing is brought back" >&2
+        echo "${0##*/}: not done after $timeout (--timeout); the machine was switched off" >&2
         return 124
     fi
     tar -C "$left" -xf "$work/out.tar" 2>/dev/null || true
@@ -236,25 +242,28 @@ collect() {
     rm "$left/.exit"
     if [ -n "$(ls -A "$left")" ]; then
         mkdir -p "$out"
-        cp -a "$left/." "$out/"
+        find "$left" -mindepth 1 -maxdepth 1 -exec cp -a --no-preserve=ownership -t "$out" {} + # not the directory's own mode
     fi
     return "$code"
 }
 
 # pack_tests builds the tests of the packages that have some for such a kernel.
 pack_tests() {
-    local package dir name
+    local package packages dirs files dir name
     cd "$root"
     [ $# -gt 0 ] || mapfile -t -d '' files < <(grep -rlZ --include='*_test.go' '^func TestKernel' .)
     if [ $# -eq 0 ]; then
         mapfile -t dirs < <(printf '%s\n' "${files[@]}" | xargs -n1 dirname | sort -u)
         set -- "${dirs[@]}"
     fi
-    for package in $(go list "$@"); do
+    packages=$(go list "$@")
+    for package in $packages; do
         dir=$(go list -f '{{.Dir}}' "$package")
         name=${dir#"$root"/}
         mkdir -p "$work/tests/$name"
         go test -c -o "$work/tests/$name/kernel.test" "$package"
+        [ -x "$work/tests/$name/kernel.test" ] || die "$package has no tests"
+        echo "tests/$name/kernel.test" >>"$work/tests/list"
         [ ! -d "$dir/testdata" ] || cp -a "$dir/testdata" "$work/tests/$name/"
     done
     puts+=("$work/tests")

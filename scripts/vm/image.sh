@@ -79,11 +79,13 @@ make_disk() {
 }
 
 want=$cache/$(digest)
-mkdir -p "$cache"
-exec 9>"$cache/lock"
-flock 9 # two that start at once build one image
 if [ ! -d "$want" ]; then
     [ "$(id -u)" = 0 ] || die "building the image needs root, once: sudo env PATH=\"\$PATH\" HOME=\"\$HOME\" scripts/vm.sh image"
+    mkdir -p "$cache"
+    exec 9>"$cache/lock"
+    flock 9 # two that start at once build one image
+fi
+if [ ! -d "$want" ]; then
     say "building the image of the machines from Debian packages, about a minute" >&2
     build=$(mktemp -d "$cache/build.XXXXXX")
     trap 'rm -rf "$build"' EXIT
@@ -95,7 +97,7 @@ if [ ! -d "$want" ]; then
     chmod 755 "$build"
     mv "$build" "$want"
 fi
-touch "$want"
-# Another tree may use another one.
-find "$cache" -mindepth 1 -maxdepth 1 -type d -mtime +7 -exec rm -rf {} +
+# Another tree may use another one. Whoever may not do this leaves it to root.
+touch "$want" 2>/dev/null || true
+find "$cache" -mindepth 1 -maxdepth 1 -type d -mtime +7 -exec rm -rf {} + 2>/dev/null || true
 echo "$want"

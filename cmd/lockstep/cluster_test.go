@@ -76,9 +76,8 @@ func (p *processes) start(name string) {
 	}
 	if name == "w" {
 		args = append(args, "--witness")
-	} else {
-		args = append(args, "--nbd", "unix:"+p.socket(name))
 	}
+	args = append(args, "--nbd", "unix:"+p.socket(name))
 	cmd := lockstepCommand(p.all, append(args, p.flags...)...)
 	cmd.Cancel = func() error { return nil } // ended by name
 	proc, err := child.Start("node "+name, filepath.Join(p.dir, name+".log"), cmd)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -90,5 +91,58 @@ func TestSessions(t *testing.T) {
 	_, anew, err := p.enter("a", stay(4))
 	if err != nil || anew.Description == info.Description || anew.Size != info.Size {
 		t.Errorf("the new volume is %q, %v, and the old one was %q", anew.Description, err, info.Description)
+	}
+}
+
+// TestSessionOutlivesWhatIsForgotten has an agent at the witness while the only copy is
+// killed and started again: what was applied of its writes is forgotten then, and it must
+// lose its connection, not get an error that would be final.
+func TestSessionOutlivesWhatIsForgotten(t *testing.T) {
+	p := newProcesses(t)
+	p.mustAsk("w", http.MethodPost, "/volumes", api.Create{Name: "vol", Size: 16 << 20, On: []string{"a", "b"}}, nil)
+	p.awaitVolume("w", "in sync", bothInSync)
+	p.procs["b"].Kill()
+	p.awaitVolume("w", "without b, led by a", func(v *api.VolumeStatus) bool {
+		return len(v.InSync()) == 1 && v.Primary == "a" && v.Standing != nil && v.Standing.Ready
+	})
+	agent, hungUp := node.NewAgent(), 0
+	for round := range 3 {
+		if p.forget(node.Session("vol", "vm", agent, round+1)) {
+			hungUp++
+		}
+	}
+	if hungUp == 0 {
+		t.Error("in no round was anything forgotten")
+	}
+}
+
+// forget kills and starts the only copy's node under load, and says whether the client at
+// the witness lost its connection over that.
+func (p *processes) forget(session string) (hungUp bool) {
+	c := p.dial("w", session)
+	errs := make(chan error, 4)
+	var writers sync.WaitGroup
+	defer writers.Wait()
+	defer c.Close()
+	for i := range int64(cap(errs)) {
+		writers.Go(func() {
+			var err error
+			for n := int64(0); err == nil; n++ {
+				_, err = c.WriteAt(make([]byte, 4096), (i*64+n%64)*4096)
+			}
+			errs <- err
+		})
+	}
+	time.Sleep(50 * time.Millisecond)
+	p.procs["a"].Kill()
+	p.start("a")
+	select {
+	case err := <-errs:
+		if errors.Is(err, syscall.EIO) || errors.Is(err, syscall.ESHUTDOWN) {
+			p.Errorf("a write came to %v", err)
+		}
+		return true
+	case <-time.After(3 * time.Second): // nothing was in flight that could be forgotten
+		return false
 	}
 }

@@ -57,8 +57,9 @@ const (
 	flagNoHole                   // zero: keep the range allocated
 	flagRetry                    // it was sent before, to whomever
 	flagAgain                    // reply: not done for good; send it to the next primary
+	flagForgotten                // reply: an error; whether the op was done before is not known
 
-	allFlags = flagFUA | flagNoHole | flagRetry | flagAgain
+	allFlags = flagFUA | flagNoHole | flagRetry | flagAgain | flagForgotten
 )
 
 var kindOfOp = [...]kind{mirror.Read: kindRead, mirror.Write: kindWrite, mirror.Zero: kindZero, mirror.Flush: kindFlush}

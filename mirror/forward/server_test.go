@@ -3,6 +3,7 @@ package forward
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"sync"
@@ -144,6 +145,38 @@ func TestCloseSilencesTheServer(t *testing.T) {
 	var refusal *Refusal
 	if _, _, err := shake(s, instant{}, hello{session: 1}); !errors.As(err, &refusal) || refusal.Reason != NotPrimary {
 		t.Errorf("a later client is told %v", err)
+	}
+}
+
+// TestErrorsCrossTheConnection: what a client does about an error depends on which it is.
+func TestErrorsCrossTheConnection(t *testing.T) {
+	for name, tc := range map[string]struct{ err, is, not error }{
+		"forgotten":   {mirror.ErrForgotten, mirror.ErrForgotten, mirror.ErrDeposed},
+		"a full disk": {fmt.Errorf("write: %w", syscall.ENOSPC), syscall.ENOSPC, mirror.ErrForgotten},
+		"any other":   {errors.New("no"), syscall.EIO, mirror.ErrForgotten},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := NewServer(ServerConfig{Size: testSize})
+			v := submitterFunc(func(ops []*mirror.Op) {
+				for _, op := range ops {
+					op.Err = tc.err
+				}
+				Dispatch(ops)
+			})
+			c := newCaller(FrontConfig{Dial: func(context.Context, string) (net.Conn, error) {
+				client, server := net.Pipe()
+				go s.Serve(server, v) //nolint:errcheck // it ends with the test
+				return client, nil
+			}})
+			defer s.Close()
+			defer c.front.Close()
+			c.front.Route(Route{Addr: "it"})
+			for _, kind := range []mirror.OpKind{mirror.Write, mirror.Read} {
+				if err := c.start(kind, 0, 0).wait(); !errors.Is(err, tc.is) || errors.Is(err, tc.not) {
+					t.Errorf("a %v: %v, want %v", kind, err, tc.is)
+				}
+			}
+		})
 	}
 }
 

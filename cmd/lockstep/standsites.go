@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"lockstep/cmd/lockstep/target"
 	"lockstep/wanem"
 	"lockstep/wanem/sites"
@@ -35,6 +37,9 @@ func (c *sweepCmd) targetConfig(s *sites.Sites, congestion string) (target.Confi
 		Lease: c.Lease, Heartbeat: c.Lease / 2,
 		Size: int64(c.Size), Ack: c.Ack, Kernel: c.Attach == "kernel", Poll: c.Poll, Congestion: congestion,
 	}
+	if c.inMemory(s.Dir()) {
+		conf.Dir, conf.Keep = filepath.Join(s.Dir(), "volume"), conf.Dir
+	}
 	for _, p := range []struct {
 		name string
 		site sites.Site
@@ -47,6 +52,22 @@ func (c *sweepCmd) targetConfig(s *sites.Sites, congestion string) (target.Confi
 		})
 	}
 	return conf, nil
+}
+
+// inMemory tells whether the copies are to be in the sites' own directory: for a comparison,
+// if that is in memory and has room. A disk's flushes would else be part of some targets'
+// writes, as DRBD's, and not of others'. A database wants flushes that cost something.
+func (c *sweepCmd) inMemory(dir string) bool {
+	if len(c.Target) == 1 && c.Target[0] == "lockstep" || c.Workload == sweep.Pgbench || !target.IsTmpfs(dir) {
+		return false
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return false
+	}
+	const copies = 2
+	need := (int64(c.Size) + 16<<20) * copies * int64(len(c.Target)) // metadata included
+	return int64(fs.Bavail)*fs.Bsize > need
 }
 
 // openSites makes sites a and b, and one for the witness if that is at a distance.

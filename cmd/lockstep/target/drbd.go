@@ -119,7 +119,32 @@ func (d *drbdPair) open(ctx context.Context, r *run) (volume, error) {
 			return v, err
 		}
 	}
-	return v, d.start(ctx, r)
+	if err := d.start(ctx, r); err != nil {
+		return v, err
+	}
+	begun, err := d.generation(ctx)
+	v.whole = func(ctx context.Context) error { return d.whole(ctx, r, begun) }
+	return v, err
+}
+
+// generation is the UUID of the primary's data: a new one begins when it goes on
+// without the other end.
+func (d *drbdPair) generation(ctx context.Context) (string, error) {
+	all, err := tool(ctx, drbdSetup, "get-gi", d.ends[0].minor)
+	current, _, _ := strings.Cut(strings.TrimSpace(all), ":")
+	return current, err
+}
+
+// whole waits until both ends are up to date, and says if they were not all the time.
+func (d *drbdPair) whole(ctx context.Context, r *run, begun string) error {
+	if err := d.awaitState(ctx, r, "dstate", "UpToDate/UpToDate"); err != nil {
+		return err
+	}
+	now, err := d.generation(ctx)
+	if err == nil && now != begun {
+		err = &sweep.DegradedError{Why: fmt.Sprintf("the other end was lost and came back (generation %s, now %s)", begun, now)}
+	}
+	return err
 }
 
 // commands are those that make one end.
@@ -248,12 +273,12 @@ func parseDRBDShow(text, resource string) string {
 
 func (d *drbdPair) facts() sweep.TargetFacts {
 	f := sweep.TargetFacts{Version: d.version, Parameters: d.conf.parameters(), Settings: []sweep.Setting{
-		diskSetting,
+		d.conf.disk(),
 		{Name: "protocol", Value: "C", Why: "a write is acknowledged when both sites have it"},
 		{Name: "al-extents", Value: "6007", Why: "the guide's value for many scattered writes: the activity log then is seldom written"},
 		{Name: "max-buffers, max-epoch-size", Value: "8000", Why: "the guide's values for throughput"},
 		{Name: "sndbuf-size, rcvbuf-size", Value: "0", Why: "the kernel sizes the windows to the distance, as for the other targets"},
-		{Name: "disk-flushes, md-flushes", Value: "yes", Why: "the default, and what a disk with a volatile cache needs"},
+		{Name: "disk-flushes, md-flushes", Value: "yes", Why: "the default, and what a disk with a volatile cache needs; after each write at depth 1 the other end then flushes before it takes the next, which costs nothing on tmpfs"},
 		{Name: "flush", Value: "does not wait for the other site",
 			Why: "DRBD 8.4 sends a barrier for it and flushes the own disk; the other site flushes later. lockstep's flush waits for both"},
 		{Name: "initial sync", Value: "skipped (new-current-uuid --clear-bitmap)", Why: "both disks hold nothing but zeroes, so they are in sync"},

@@ -2,18 +2,50 @@ package target
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"lockstep/wanem"
 	"lockstep/wanem/sites"
 	"lockstep/wanem/sweep"
 )
 
-// diskSetting is said of every target whose disks are in the kernel.
-var diskSetting = sweep.Setting{Name: "disk", Value: "a loop device over a new, sparse file",
-	Why: "every copy of every target is such a file in one directory: the page cache takes writes, a flush is its fsync"}
+// disk is said of every target whose disks are in the kernel.
+func (c *Config) disk() sweep.Setting {
+	return sweep.Setting{Name: "disk", Value: "a loop device over a new, sparse file on " + fileSystem(c.Dir),
+		Why: "every copy of every target is such a file in one directory: memory takes its writes, a flush is its fsync"}
+}
+
+// file is said of every target whose copies are files.
+func (c *Config) file() sweep.Setting {
+	return sweep.Setting{Name: "disk", Value: "a new, sparse file on " + fileSystem(c.Dir), Why: "as the disks of the other targets are, without a loop device"}
+}
+
+// IsTmpfs tells whether files in a directory are in memory.
+func IsTmpfs(dir string) bool { return fileSystem(dir) == "tmpfs" }
+
+// fileSystem is the kind of a directory's file system.
+func fileSystem(dir string) string {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return "an unknown file system"
+	}
+	switch fs.Type {
+	case unix.TMPFS_MAGIC:
+		return "tmpfs"
+	case unix.EXT4_SUPER_MAGIC:
+		return "ext4"
+	case unix.XFS_SUPER_MAGIC:
+		return "xfs"
+	case unix.BTRFS_SUPER_MAGIC:
+		return "btrfs"
+	}
+	return fmt.Sprintf("a file system of type %#x", fs.Type)
+}
 
 // parameters are those that are every target's.
 func (c *Config) parameters() map[string]string {

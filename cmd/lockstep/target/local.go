@@ -30,7 +30,7 @@ func (d *localDisk) open(_ context.Context, r *run) (volume, error) {
 func (d *localDisk) facts() sweep.TargetFacts {
 	return sweep.TargetFacts{
 		Version:    kernelVersion(),
-		Settings:   []sweep.Setting{diskSetting},
+		Settings:   []sweep.Setting{d.conf.disk()},
 		Commands:   []string{"losetup --find --show copy"},
 		Parameters: d.conf.parameters(),
 		OneCopy:    true,

@@ -173,7 +173,7 @@ func (c *cluster) facts() sweep.TargetFacts {
 	f := sweep.TargetFacts{Version: c.conf.Version, Parameters: c.conf.parameters(), Settings: []sweep.Setting{
 		{Name: "ack", Value: c.conf.Ack, Why: "what an acknowledged write is: in every site's memory, or on its stable storage"},
 		{Name: "flush", Value: "waits for both sites", Why: "it returns when both have made everything durable: a round trip"},
-		{Name: "disk", Value: "a new, sparse file", Why: "as the disks of the other targets are, without a loop device"},
+		c.conf.file(),
 	}}
 	for name, value := range map[string]string{"ack": c.conf.Ack, "poll": c.conf.Poll.String(), "congestion": c.conf.Congestion, "lease": c.conf.Lease.String()} {
 		f.Parameters[name] = value

@@ -85,8 +85,22 @@ func (d *mdArray) open(ctx context.Context, r *run) (volume, error) {
 	r.did("make the array", func(ctx context.Context) error {
 		return r.await(ctx, func() error { return d.stop(ctx) }) // whoever looks at new devices may have it open
 	})
+	v.whole = func(context.Context) error { return mdWhole() }
 	_, err = tool(ctx, d.mdadm, d.createArgs(uuid, local, remote)...)
 	return v, err
+}
+
+// mdWhole says if a device has failed: md does without it from then on.
+func mdWhole() error {
+	path := filepath.Join(sysBlock(mdDevice), "md/degraded")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("look whether a device failed: %w", err)
+	}
+	if got := strings.TrimSpace(string(text)); got != "0" {
+		return fmt.Errorf("a device of %s has failed (%s is %s): what was written then is not at both sites; dmesg says why", mdDevice, path, got)
+	}
+	return nil
 }
 
 // connect makes the export at B a block device, by a client in A that lasts until the
@@ -187,7 +201,7 @@ func mdUUID(text string) string {
 func (d *mdArray) facts() sweep.TargetFacts {
 	host := d.conf.Sites.Addr(sites.B).String()
 	return sweep.TargetFacts{Version: d.version, Parameters: d.conf.parameters(), Settings: []sweep.Setting{
-		diskSetting,
+		d.conf.disk(),
 		{Name: "level", Value: "RAID-1, two devices", Why: "a write is acknowledged when both have it"},
 		{Name: "bitmap", Value: "internal", Why: "what its users have, and what the other mirrors have, too: after a crash not all is copied"},
 		{Name: "write-mostly", Value: "the device at site b", Why: "reads are local, as the other mirrors' are; write-behind is off, so writes wait for both"},

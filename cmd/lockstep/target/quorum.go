@@ -76,6 +76,6 @@ func (q *quorum) facts() sweep.TargetFacts {
 		{Name: "read-pattern", Value: "fifo", Why: "reads are local, as the other mirrors' are; the threshold still counts for writes and flushes"},
 		{Name: "cache", Value: "writeback, page cache", Why: "the default, and what the other targets' copies have"},
 		{Name: "flush", Value: "waits for both sites", Why: "it goes to both children, and nbdkit's is an fsync"},
-		{Name: "disk", Value: "a new, sparse file", Why: "as the disks of the other targets are, without a loop device"},
+		q.conf.file(),
 	}, Commands: []string{serverCommand(host), "site a: qemu-storage-daemon " + strings.Join(q.args(host, "vol.sock"), " ")}}
 }

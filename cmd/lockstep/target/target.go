@@ -25,6 +25,7 @@ type Config struct {
 	Version string       // of this program
 
 	Dir     string // absolute, for the copies of the volumes, which are all files here
+	Keep    string // where copies go that are evidence; empty leaves them in Dir. Optional
 	Logs    string // for what the processes say
 	Scratch string // a directory with a short path, for sockets
 
@@ -61,7 +62,7 @@ type driver interface {
 type volume struct {
 	source sweep.Source
 	copies []string // files: the first bytes of each, up to the volume's size, are the volume
-	// whole is asked when the volume's user has gone. It waits until all copies are in
+	// whole is asked when the volume's user has gone, before it is stopped. It waits until all copies are in
 	// sync; a *sweep.DegradedError says that they were not all the time. nil: nothing of
 	// the kind can be.
 	whole func(context.Context) error
@@ -202,20 +203,17 @@ func (d nbdDevice) Size() int64 { return int64(d.Client.Size()) }
 
 // Compare stops the volume and compares the copies; of one copy, nothing.
 func (t *target) Compare(ctx context.Context) (bytes int64, err error) {
-	if err := t.now.undo(ctx); err != nil {
-		return 0, t.fail("stop the volume", err)
-	}
-	if len(t.open.copies) < 2 {
-		return 0, nil
-	}
 	degraded, err := t.whole(ctx)
-	if err == nil {
-		err = CompareFiles(ctx, t.open.copies[0], t.open.copies[1], t.conf.Size)
+	if e := t.now.undo(ctx); e != nil {
+		err = errors.Join(err, fmt.Errorf("stop the volume: %w", e))
+	}
+	if err == nil && len(t.open.copies) > 1 {
+		bytes, err = t.conf.Size, CompareFiles(ctx, t.open.copies[0], t.open.copies[1], t.conf.Size)
 	}
 	if err != nil {
 		return 0, t.fail("compare", err)
 	}
-	return t.conf.Size, degraded
+	return bytes, degraded
 }
 
 // whole waits for copies in sync, and tells apart that they were not from that they are
@@ -234,11 +232,28 @@ func (t *target) whole(ctx context.Context) (degraded, err error) {
 func (t *target) Close(keep bool) error {
 	ctx := context.Background() // after Ctrl-C there is still this to do
 	err := errors.Join(t.now.undo(ctx), t.life.undo(ctx))
-	if !keep {
+	if keep && t.conf.Keep != "" {
+		err = errors.Join(err, t.keepCopies())
+	}
+	if !keep || t.conf.Keep != "" {
 		err = errors.Join(err, os.RemoveAll(t.conf.Dir))
 	}
 	if err != nil {
 		return t.fail("close", err)
+	}
+	return nil
+}
+
+// keepCopies copies the volume's copies to where they last.
+func (t *target) keepCopies() error {
+	if err := os.MkdirAll(t.conf.Keep, 0o755); err != nil {
+		return fmt.Errorf("keep the copies: %w", err)
+	}
+	for i, from := range t.open.copies {
+		to := filepath.Join(t.conf.Keep, fmt.Sprintf("%s-%c", t.name, 'a'+i))
+		if _, err := tool(context.Background(), "cp", "--sparse=always", from, to); err != nil {
+			return fmt.Errorf("keep the copies: %w", err)
+		}
 	}
 	return nil
 }

@@ -51,10 +51,11 @@ type sweepCmd struct {
 
 // Help is shown by lockstep sweep --help.
 func (sweepCmd) Help() string {
-	return `It joins two sites by an emulated link, runs a cluster across it, sets one
-distance after another, writes, and fits a line: how many round trips a write
-takes, and how far the sites may be apart for each latency budget. What it needs
-(namespaces, processes, the volume's copies) is gone afterwards; the report stays.
+	return `It joins two sites by an emulated link, runs a cluster across it (or what else
+--target names), sets one distance after another, writes, and fits a line: how many
+round trips a write takes, and how far the sites may be apart for each latency
+budget. What it needs (namespaces, processes, devices, the volume's copies) is gone
+afterwards; the report stays.
 
 Examples:
   A first look, in 45 seconds

@@ -148,7 +148,7 @@ func (r *routes) add(conf forward.FrontConfig, who Client) (*forward.Front, erro
 	conf.Incarnation = r.incarnation
 	if who.Session != (control.Session{}) {
 		if r.incarnation != who.Incarnation {
-			return nil, errors.New("the volume was brought back without what it may have acknowledged: try again")
+			return nil, ErrBehind
 		}
 		for f, c := range r.fronts {
 			if c.name == who.Name && c.session == who.Session && c.generation == conf.Generation && c.size == conf.Size {
@@ -211,14 +211,19 @@ type Client struct {
 	Name string // empty: it has none
 
 	// Session, if it is not zero, says which of its agent's stays this is: what attaches
-	// with the same one shares a session, so that their ops keep their order. Then it is
-	// Incarnation of the volume that the client means, and no other.
+	// with the same one shares a session, so that their ops keep their order. Then the
+	// client means the volume in this incarnation and of this size, which it was told, and
+	// must not be let in with another.
 	Session     control.Session
 	Incarnation uint64
+	Size        int64 // bytes
 }
 
 // ErrSuperseded refuses a client whose name another has taken over.
 var ErrSuperseded = errors.New("another client attached under this name since")
+
+// ErrBehind refuses a client that was told what the volume was, not what it is.
+var ErrBehind = errors.New("this node has yet to hear what the volume has become: try again")
 
 // Attach begins a client's session, or joins it. One with a name begins a new generation:
 // what is still under way of the same client elsewhere is refused from now on. complete
@@ -227,7 +232,7 @@ var ErrSuperseded = errors.New("another client attached under this name since")
 func (s *Seat) Attach(ctx context.Context, who Client, complete func([]*mirror.Op), gone func(tag any) bool) (*forward.Front, error) {
 	conf := forward.FrontConfig{Volume: s.name, Client: who.Name, Complete: complete, Gone: gone, Log: s.log}
 	if who.Name != "" {
-		generation, err := s.generate(ctx, who)
+		generation, err := s.generate(ctx, &who)
 		if err != nil {
 			return nil, err
 		}
@@ -249,7 +254,7 @@ func (s *Seat) Attach(ctx context.Context, who Client, complete func([]*mirror.O
 }
 
 // generate begins a generation of a named client, unless its session has one.
-func (s *Seat) generate(ctx context.Context, who Client) (generation uint64, err error) {
+func (s *Seat) generate(ctx context.Context, who *Client) (generation uint64, err error) {
 	command := control.Attach(s.name, who.Name)
 	if who.Session != (control.Session{}) {
 		command = control.Resume(s.name, who.Name, who.Session)
@@ -264,6 +269,8 @@ func (s *Seat) generate(ctx context.Context, who Client) (generation uint64, err
 		return 0, fmt.Errorf("attach client %q: %s", who.Name, r.Refused)
 	case r.Volume == nil || r.Volume.ID != s.id:
 		return 0, errGone
+	case who.Session != (control.Session{}) && (r.Volume.Incarnation != who.Incarnation || r.Volume.Size != who.Size):
+		return 0, ErrBehind
 	}
 	return r.Generation, nil
 }

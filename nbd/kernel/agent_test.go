@@ -174,6 +174,26 @@ func TestOneServerDoesNotKnowIt(t *testing.T) {
 	}
 }
 
+// TestOneServerIsBehind has one that knows an earlier state of the export.
+func TestOneServerIsBehind(t *testing.T) {
+	for name, behind := range map[string]nbd.Export{
+		"smaller":           {Name: "vol", Description: volume.Description, Size: 1 << 19},
+		"another":           {Name: "vol", Description: "volume 0", Size: volume.Size},
+		"with large blocks": {Name: "vol", Description: volume.Description, Size: volume.Size, MinBlock: 8192, PreferredBlock: 8192},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k, s1, s2, s3 := newFakeKernel(t), newServer(t), newServer(t), newServer(t)
+			s2.serve(behind)
+			k.mustAttach(config(s1, s2, s3))
+			s1.kill()
+			eventually(t, "attached to the third", func() bool { return len(s3.came()) == 1 })
+			if len(s2.came()) == 0 || k.disconnected != 0 {
+				t.Errorf("the second was asked %d times, the device ended %d times", len(s2.came()), k.disconnected)
+			}
+		})
+	}
+}
+
 func TestItGrows(t *testing.T) {
 	k, s := newFakeKernel(t), newServer(t)
 	k.mustAttach(config(s))

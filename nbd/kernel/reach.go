@@ -10,8 +10,9 @@ import (
 )
 
 // reach returns a path to a server, the one in turn first, however long that takes. It
-// returns an error when ctx ends, when every server says that the export is not there,
-// or when one serves something else in its place.
+// returns an error when ctx ends, or when every server in one round says that it will never
+// be: that the export is not there, or another one, or does not fit. One server alone may
+// be behind the others.
 func (a *Agent) reach(ctx context.Context) (*path, error) {
 	for pause := firstPause; ; pause = min(2*pause, longPause) {
 		p, err := a.round(ctx)
@@ -28,26 +29,28 @@ func (a *Agent) reach(ctx context.Context) (*path, error) {
 
 // round tries every server once. An error is final.
 func (a *Agent) round(ctx context.Context) (*path, error) {
-	unknown := 0
+	never := 0
 	var failed error
 	for range a.conf.Servers {
 		server := a.conf.Servers[a.next]
 		a.next = (a.next + 1) % len(a.conf.Servers)
 		p, err := a.attempt(ctx, server)
-		switch {
-		case err == nil:
+		if err == nil {
 			return p, nil
-		case ctx.Err() != nil:
+		}
+		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
-		case errors.Is(err, ErrReplaced), errors.As(err, new(*unfit)):
-			return nil, err
-		case errors.Is(err, nbd.ErrUnknownExport):
-			unknown++
+		}
+		if errors.Is(err, nbd.ErrUnknownExport) {
+			err = fmt.Errorf("%w: %w", ErrGone, err)
+		}
+		if errors.Is(err, ErrGone) || errors.Is(err, ErrReplaced) || errors.As(err, new(*unfit)) {
+			never++
 		}
 		failed = errors.Join(failed, fmt.Errorf("%s: %w", server.Address, err))
 	}
-	if unknown == len(a.conf.Servers) {
-		return nil, fmt.Errorf("%w: %w", ErrGone, failed)
+	if never == len(a.conf.Servers) {
+		return nil, failed
 	}
 	a.complain(failed)
 	return nil, nil

@@ -47,7 +47,7 @@ func (c *catalog) Find(name string) (nbd.Export, error) {
 	case v == nil:
 		return nbd.Export{}, fmt.Errorf("no volume is called %.64q (see lockstep volume list): %w", volume, fs.ErrNotExist)
 	}
-	who.Incarnation = v.Incarnation
+	who.Incarnation, who.Size = v.Incarnation, v.Size
 	return nbd.Export{
 		Name: volume, Group: Client(volume, who.Name), Description: identity(v), Size: uint64(v.Size), MinBlock: c.n.minBlock(c.n.host.Seat(volume)),
 		Attach: func(ctx context.Context) (nbd.Attachment, error) { return c.n.attach(ctx, v, who) },
@@ -103,7 +103,7 @@ func (n *node) attach(ctx context.Context, v *control.Volume, who host.Client) (
 			return false
 		}
 		a, err = n.attachTo(ctx, v, seat, who)
-		return err == nil || errors.Is(err, host.ErrSuperseded)
+		return err == nil || errors.Is(err, host.ErrSuperseded) || errors.Is(err, host.ErrBehind) // the client asks anew
 	})
 	switch {
 	case errors.Is(err, host.ErrSuperseded): // final

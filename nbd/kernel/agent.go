@@ -42,6 +42,7 @@ type Agent struct {
 	from    string    // the server that was lost, until that was said
 	since   time.Time
 	adopted bool
+	proved  bool // the servers had the export at least once
 }
 
 // Reasons for which a device ends by itself.
@@ -114,17 +115,20 @@ func attachAt(ctx context.Context, kernel controls, conf Config, d Device) (*Age
 // kernel's alone, until the new stay ends them.
 func (a *Agent) adopt() error {
 	a.backend = a.dev.Backend()
-	owner, about, ok := parseBackend(a.backend)
+	id, ok := parseIdentity(a.backend)
 	switch {
 	case !ok:
 		return fmt.Errorf("%w, and not by lockstep: choose another device", errTaken)
-	case owner != a.owner:
-		return fmt.Errorf("%w: it is %s, and this is %s; detach it first, or choose another device", errTaken, owner, a.owner)
-	}
-	if a.gone() {
+	case id.owner != a.owner:
+		return fmt.Errorf("%w: it is %s, and this is %s; detach it first, or choose another device", errTaken, id.owner, a.owner)
+	case a.gone():
 		return fmt.Errorf("%w: it was disconnected, and who used it before still has it open", errTaken)
 	}
-	a.about, a.size, a.adopted = about, a.dev.Size(), true
+	a.about, a.size, a.adopted = id.about, a.dev.Size(), true
+	if id.count != a.conf.Connections {
+		a.log.Warn("the device keeps the number of connections that it was made with", "has", id.count, "asked_for", a.conf.Connections)
+		a.conf.Connections = id.count
+	}
 	a.log.Info("taking over the device of an agent that died")
 	return nil
 }
@@ -137,7 +141,7 @@ func (a *Agent) connect(ctx context.Context) error {
 	}
 	block := max(a.conf.Block, p.info.MinBlock, MinBlock)
 	a.about, a.size, a.flags = p.info.Description, p.info.Size/uint64(block)*uint64(block), p.info.Flags
-	a.backend = backend(a.owner, a.about)
+	a.backend = identity{a.owner, a.conf.Connections, a.about}.String()
 	spec := &Spec{Size: a.size, Block: block, Flags: uint16(a.flags), Timeout: a.conf.Timeout, DeadAfter: a.conf.DeadAfter, Backend: a.backend}
 	switch err := a.kernel.Connect(a.dev.Index, spec, p.fds); {
 	case errors.Is(err, unix.EBUSY):
@@ -149,7 +153,7 @@ func (a *Agent) connect(ctx context.Context) error {
 		p.close()
 		return fmt.Errorf("hand the sockets to the kernel: %w", err)
 	}
-	a.path = p
+	a.path, a.proved = p, true
 	a.timer.attached(time.Now())
 	a.log.Info("attached", "addr", p.where())
 	return nil
@@ -237,7 +241,7 @@ func (a *Agent) recover(ctx context.Context) (gone bool, err error) {
 		}
 		took, err := a.hand(ctx, p)
 		if took {
-			a.path, a.said = p, time.Time{}
+			a.path, a.said, a.proved = p, time.Time{}, true
 			a.timer.attached(time.Now())
 			a.log.Info("attached", "addr", p.where(), "after", time.Since(a.since).Round(time.Millisecond), "request_timeout", a.timer.timeout)
 			a.grow(p.info.Size)

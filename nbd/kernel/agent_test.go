@@ -22,7 +22,7 @@ func TestAttachMakesADevice(t *testing.T) {
 	c.Connections, c.Block = 3, 4096
 	a := k.mustAttach(c)
 	spec, sockets := k.of(0)
-	want := Spec{Size: 1 << 20, Block: 4096, Flags: spec.Flags, Timeout: DefaultTimeout, DeadAfter: DefaultDeadAfter, Backend: `lockstep vol@test-nbd0 "volume 1"`}
+	want := Spec{Size: 1 << 20, Block: 4096, Flags: spec.Flags, Timeout: DefaultTimeout, DeadAfter: DefaultDeadAfter, Backend: `lockstep vol@test-nbd0 3 "volume 1"`}
 	if spec != want || sockets != 3 {
 		t.Errorf("the device is %+v with %d sockets, want %+v", spec, sockets, want)
 	}
@@ -277,6 +277,38 @@ func TestAdoption(t *testing.T) {
 	eventually(t, "the new sockets are offered", func() bool { k.mu.Lock(); defer k.mu.Unlock(); return k.handed > 1 })
 	s1.kill() // ends what the dead agent had
 	eventually(t, "the new socket is taken", func() bool {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		return !dead(k.devices[0].fds[0])
+	})
+}
+
+// TestAdoptionByMistake starts an agent that can't keep the device: with servers that do
+// not know the export, and with another number of sockets. The device must live on.
+func TestAdoptionByMistake(t *testing.T) {
+	k, s, other := newFakeKernel(t), newServer(t), newServer(t)
+	other.serve(nbd.Export{})
+	first := k.mustAttach(config(s))
+	first.cancel()
+	first.wait(t)
+	c := config(other)
+	c.Device = &Device{0}
+	a := k.mustAttach(c)
+	eventually(t, "the wrong server was asked twice", func() bool { return other.refused.Load() >= 2 })
+	a.cancel()
+	if err := a.wait(t); err != nil || k.disconnected != 0 {
+		t.Fatalf("%v, disconnected %d times", err, k.disconnected)
+	}
+	c = config(s)
+	c.Device, c.Connections = &Device{0}, 3
+	a = k.mustAttach(c)
+	if a.conf.Connections != 1 || !a.adopted {
+		t.Errorf("%d connections, want the one that it has", a.conf.Connections)
+	}
+	k.mu.Lock()
+	unix.Shutdown(k.devices[0].fds[0], unix.SHUT_RDWR) // as the server would
+	k.mu.Unlock()
+	eventually(t, "a new socket", func() bool {
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		return !dead(k.devices[0].fds[0])

@@ -98,22 +98,34 @@ func (c *Config) export(s nbd.Endpoint, d Device, stay int) string {
 // backendMark is what the Backend of a device begins with that an Agent made.
 const backendMark = "lockstep "
 
-// backend is what the kernel keeps with the device: whose it is, and how the server
-// described the export. An export with another description is another one.
-func backend(owner, description string) string {
-	return backendMark + owner + " " + strconv.Quote(description)
+// identity is what the kernel keeps with a device, as its backend.
+type identity struct {
+	owner string
+	count int    // of its sockets, which stays what it was at CONNECT
+	about string // how the server described the export: with another description it is another one
 }
 
-// parseBackend undoes backend.
-func parseBackend(text string) (owner, description string, ok bool) {
-	rest, marked := strings.CutPrefix(text, backendMark)
-	owner, quoted, parted := strings.Cut(rest, " ")
-	description, err := strconv.Unquote(quoted)
-	return owner, description, marked && parted && err == nil
+func (id identity) String() string {
+	return fmt.Sprintf("%s%s %d %q", backendMark, id.owner, id.count, id.about)
+}
+
+// parseIdentity undoes String.
+func parseIdentity(backend string) (id identity, ok bool) {
+	rest, ok := strings.CutPrefix(backend, backendMark)
+	if !ok {
+		return id, false
+	}
+	fields := strings.SplitN(rest, " ", 3)
+	if len(fields) != 3 {
+		return id, false
+	}
+	count, bad := strconv.Atoi(fields[1])
+	about, worse := strconv.Unquote(fields[2])
+	return identity{fields[0], count, about}, bad == nil && worse == nil && count >= 1 && count <= MaxConnections
 }
 
 // Ours reports whether an Agent attached the device, alive or not.
 func (d Device) Ours() bool {
-	_, _, ok := parseBackend(d.Backend())
+	_, ok := parseIdentity(d.Backend())
 	return ok
 }

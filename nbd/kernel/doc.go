@@ -71,9 +71,10 @@
 // for a free one never get the same. A device that an agent made says so in its
 // BACKEND_IDENTIFIER (/sys/block/nbdN/backend):
 //
-//	lockstep OWNER "DESCRIPTION"
+//	lockstep OWNER COUNT "DESCRIPTION"
 //
-// OWNER is Config.Owner's, DESCRIPTION what the server said of the export (Go-quoted). The
+// OWNER is Config.Owner's, COUNT the number of sockets, which the kernel never changes,
+// DESCRIPTION what the server said of the export (Go-quoted). The
 // kernel refuses a RECONFIGURE that does not repeat it. An agent that is started for a
 // device that is in use takes it over if OWNER is its own, and if no other agent lives:
 // a living one has a lock on /run/lockstep-nbdN.lock. Nobody else's device is touched.

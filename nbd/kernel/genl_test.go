@@ -47,7 +47,7 @@ func framed(command uint8, attributes []byte) []byte {
 
 // TestMessages holds what is sent to the kernel to its interface, byte for byte.
 func TestMessages(t *testing.T) {
-	spec := &Spec{Size: 1 << 30, Block: 4096, Flags: 0x10d, Timeout: time.Second, DeadAfter: 24 * time.Hour, Backend: backend("vol@host-nbd3", "a volume")}
+	spec := &Spec{Size: 1 << 30, Block: 4096, Flags: 0x10d, Timeout: time.Second, DeadAfter: 24 * time.Hour, Backend: identity{"vol@host-nbd3", 2, "a volume"}.String()}
 	change := Change{Size: 2 << 30, Timeout: 2 * time.Second, Sockets: []int{9}}
 	golden(t, "connect", framed(NBD_CMD_CONNECT, spec.encode(3, []int{5, 6})))
 	golden(t, "reconfigure", framed(NBD_CMD_RECONFIGURE, change.encode(3, spec.Backend)))
@@ -83,13 +83,13 @@ func FuzzReplies(f *testing.F) {
 	})
 }
 
-func TestBackendIsReadBack(t *testing.T) {
-	owner, about, ok := parseBackend(backend("nbd+unix:///x?socket=/a", "quoted \"text\"\nof two lines"))
-	if owner != "nbd+unix:///x?socket=/a" || about != "quoted \"text\"\nof two lines" || !ok {
-		t.Errorf("%q, %q, %v", owner, about, ok)
+func TestIdentityIsReadBack(t *testing.T) {
+	id := identity{"nbd+unix:///x?socket=/a", 16, "quoted \"text\"\nof two lines"}
+	if got, ok := parseIdentity(id.String()); got != id || !ok {
+		t.Errorf("%+v, %v, want %+v", got, ok, id)
 	}
-	for _, foreign := range []string{"", "lockstep", "lockstep vol", "lockstep vol text", "drbd vol \"x\""} {
-		if _, _, ok := parseBackend(foreign); ok {
+	for _, foreign := range []string{"", "lockstep", "lockstep vol", "lockstep vol 1 text", "lockstep vol 0 \"x\"", "drbd vol 1 \"x\""} {
+		if _, ok := parseIdentity(foreign); ok {
 			t.Errorf("%q counts as ours", foreign)
 		}
 	}

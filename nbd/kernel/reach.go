@@ -44,7 +44,7 @@ func (a *Agent) round(ctx context.Context) (*path, error) {
 		if errors.Is(err, nbd.ErrUnknownExport) {
 			err = fmt.Errorf("%w: %w", ErrGone, err)
 		}
-		if errors.Is(err, ErrGone) || errors.Is(err, ErrReplaced) || errors.As(err, new(*unfit)) {
+		if a.never(err) {
 			never++
 		}
 		failed = errors.Join(failed, fmt.Errorf("%s: %w", server.Address, err))
@@ -54,6 +54,19 @@ func (a *Agent) round(ctx context.Context) (*path, error) {
 	}
 	a.complain(failed)
 	return nil, nil
+}
+
+// never says whether an error is a server's last word. That there is no such export may
+// be a mistake of whoever started this agent, as long as it has not been seen; a device that
+// is in use must not end for that, nor because it can't be served as it was asked for.
+func (a *Agent) never(err error) bool {
+	switch {
+	case errors.Is(err, ErrReplaced):
+		return true
+	case errors.Is(err, ErrGone):
+		return a.proved || !a.adopted
+	}
+	return a.backend == "" && errors.As(err, new(*unfit))
 }
 
 // attempt begins a stay with one server.

@@ -39,7 +39,6 @@ type Agent struct {
 	size    uint64 // bytes
 	flags   nbd.TransmissionFlags
 	said    time.Time // the last complaint
-	from    string    // the server that was lost, until that was said
 	since   time.Time
 	adopted bool
 	proved  bool // the servers had the export at least once
@@ -201,14 +200,14 @@ func (a *Agent) Run(ctx context.Context) error {
 		if a.path != nil {
 			a.lose()
 		}
-		gone, err := a.recover(ctx)
-		switch {
+		switch err := a.recover(ctx); {
+		case err == nil:
 		case ctx.Err() != nil:
 			return nil
-		case gone:
+		case errors.Is(err, errDisconnected) || a.gone(): // or who has it now is somebody else
 			a.log.Info("the device was disconnected")
 			return nil
-		case err != nil:
+		default:
 			a.log.Error("the device is ended: who uses it sees errors", "err", err)
 			return errors.Join(fmt.Errorf("keep %s attached: %w", a.dev.Path(), err), a.kernel.Disconnect(a.dev.Index))
 		}
@@ -221,36 +220,35 @@ func (a *Agent) lose() {
 	a.path.close()
 	a.since = time.Now()
 	a.timer.lost(a.since)
-	a.from, a.path = a.path.where(), nil
+	from := a.path.where()
+	a.path = nil
+	if !a.gone() { // else that is why
+		a.log.Warn("lost the server: requests wait", "addr", from)
+	}
 }
 
-// recover finds another path, and gives it to the kernel. gone: the device is not there
-// any more. An error is final.
-func (a *Agent) recover(ctx context.Context) (gone bool, err error) {
+// errDisconnected: somebody ended the device.
+var errDisconnected = errors.New("the device was disconnected")
+
+// recover finds another path, and gives it to the kernel. An error is final.
+func (a *Agent) recover(ctx context.Context) error {
 	for {
-		if a.gone() {
-			return true, nil
-		}
-		if a.from != "" {
-			a.log.Warn("lost the server: requests wait", "addr", a.from)
-			a.from = ""
-		}
 		p, err := a.reach(ctx)
 		if err != nil {
-			return false, err
+			return err
 		}
-		took, err := a.hand(ctx, p)
-		if took {
+		err = a.hand(ctx, p)
+		if err == nil {
 			a.path, a.said, a.proved = p, time.Time{}, true
 			a.timer.attached(time.Now())
 			a.log.Info("attached", "addr", p.where(), "after", time.Since(a.since).Round(time.Millisecond), "request_timeout", a.timer.timeout)
 			a.grow(p.info.Size)
-			return false, nil
+			return nil
 		}
 		p.shut()
 		p.close()
 		if ctx.Err() != nil {
-			return false, nil
+			return context.Cause(ctx)
 		}
 		a.complain(err)
 	}
@@ -262,24 +260,23 @@ func (a *Agent) gone() bool {
 	return errors.Is(a.kernel.Reconfigure(a.dev.Index, a.backend, Change{}), unix.EINVAL)
 }
 
-// hand gives a path's sockets to the kernel, which takes each when an old one is dead, and
-// says whether it took all.
-func (a *Agent) hand(ctx context.Context, p *path) (took bool, err error) {
+// hand gives a path's sockets to the kernel, which takes each when an old one is dead.
+func (a *Agent) hand(ctx context.Context, p *path) error {
 	ctx, cancel := context.WithTimeout(ctx, takeTimeout)
 	defer cancel()
 	for pause := time.Millisecond; ctx.Err() == nil; pause = min(2*pause, 100*time.Millisecond) {
 		left := p.left()
 		if len(left) == 0 {
-			return true, nil
+			return nil
 		}
 		if err := a.kernel.Reconfigure(a.dev.Index, a.backend, Change{Timeout: a.timer.timeout, Sockets: left}); err != nil {
-			return false, fmt.Errorf("hand the sockets to the kernel: %w", err)
+			return fmt.Errorf("hand the sockets to the kernel: %w", err)
 		}
 		if len(p.left()) > 0 && p.lost(pause) {
-			return false, errors.New("the server closed the connection before the kernel took it")
+			return errors.New("the server closed the connection before the kernel took it")
 		}
 	}
-	return false, errors.New("the kernel still uses the old connections")
+	return errors.New("the kernel still uses the old connections")
 }
 
 // grow makes the device as large as the export has become.

@@ -220,6 +220,33 @@ func TestDetached(t *testing.T) {
 	}
 }
 
+// TestDetachedWhileNoServerAnswers: the device is somebody else's when the servers come back,
+// and say that what the agent wants is gone.
+func TestDetachedWhileNoServerAnswers(t *testing.T) {
+	k, s, theirs := newFakeKernel(t), newServer(t), newServer(t)
+	a := k.mustAttach(config(s))
+	s.kill()
+	if err := Force(k, a.Device()); err != nil {
+		t.Fatal(err)
+	}
+	p, err := dial(t.Context(), theirs.at, "vol", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.close()
+	if err := k.Connect(0, &Spec{Size: 4096, Block: 512, Timeout: time.Second, Backend: "qemu"}, p.fds); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.wait(t); err != nil {
+		t.Errorf("an agent without its device: %v", err)
+	}
+	s.serve(nbd.Export{})
+	s.start()
+	if _, sockets := k.of(0); sockets != 1 || k.disconnected != 1 {
+		t.Errorf("%d sockets, disconnected %d times: the device is somebody else's now", sockets, k.disconnected)
+	}
+}
+
 // TestForeignDevices are neither taken nor disconnected.
 func TestForeignDevices(t *testing.T) {
 	k, s := newFakeKernel(t), newServer(t)

@@ -3,6 +3,9 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
 )
 
 // ErrNotOurs: the device was not attached by an Agent.
@@ -23,6 +26,9 @@ func Detach(kernel controls, d Device) error {
 		return fmt.Errorf("detach %s: %w", d.Path(), err)
 	}
 	defer f.Close()
+	if err := own(d); err != nil { // open, it can't become somebody else's any more
+		return err
+	}
 	if err := f.Sync(); err != nil {
 		return fmt.Errorf("detach %s: write out what is cached: %w", d.Path(), err)
 	}
@@ -32,7 +38,12 @@ func Detach(kernel controls, d Device) error {
 // Force disconnects a device whoever uses it: they see I/O errors, and what was not
 // written out is lost.
 func Force(kernel controls, d Device) error {
-	if err := own(d); err != nil {
+	f, err := os.OpenFile(d.Path(), os.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("detach: %w", err)
+	}
+	defer f.Close()
+	if err := own(d); err != nil { // open, it can't become somebody else's any more
 		return err
 	}
 	return disconnect(kernel, d)

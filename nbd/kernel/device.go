@@ -34,8 +34,11 @@ func ParseDevice(path string) (Device, error) {
 // Name is the kernel's: nbdN.
 func (d Device) Name() string { return "nbd" + strconv.Itoa(d.Index) }
 
+// devices is where the devices' files are; a test has its own.
+var devices = "/dev"
+
 // Path is the device's file.
-func (d Device) Path() string { return "/dev/" + d.Name() }
+func (d Device) Path() string { return filepath.Join(devices, d.Name()) }
 
 // attribute reads one from sysfs; it is empty if it isn't there.
 func (d Device) attribute(name string) string {

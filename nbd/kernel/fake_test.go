@@ -39,15 +39,15 @@ type fakeDevice struct {
 func newFakeKernel(t *testing.T) *fakeKernel {
 	t.Helper()
 	k := &fakeKernel{t: t, devices: map[int]*fakeDevice{}, busy: map[int]bool{}}
-	oldSys, oldLock := sysfs, lockDir
-	sysfs, lockDir = t.TempDir(), t.TempDir()
+	oldSys, oldLock, oldDevices := sysfs, lockDir, devices
+	sysfs, lockDir, devices = t.TempDir(), t.TempDir(), t.TempDir()
 	t.Cleanup(func() {
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		for _, d := range k.devices {
 			d.close()
 		}
-		sysfs, lockDir = oldSys, oldLock
+		sysfs, lockDir, devices = oldSys, oldLock, oldDevices
 	})
 	return k
 }
@@ -99,6 +99,9 @@ func (k *fakeKernel) Connect(index int, spec *Spec, fds []int) error {
 	k.attribute(index, "backend", spec.Backend)
 	k.attribute(index, "ro", strconv.Itoa(int(spec.Flags>>1&1)))
 	k.attribute(index, "queue/logical_block_size", strconv.Itoa(int(spec.Block)))
+	if err := os.WriteFile((Device{index}).Path(), nil, 0o600); err != nil {
+		k.t.Error(err)
+	}
 	return nil
 }
 

@@ -10,11 +10,14 @@ import (
 )
 
 // reach returns a path to a server, the one in turn first, however long that takes. It
-// returns an error when ctx ends, or when every server in one round says that it will never
+// returns an error when ctx ends, when the device is not there any more, or when every server in one round says that it will never
 // be: that the export is not there, or another one, or does not fit. One server alone may
 // be behind the others.
 func (a *Agent) reach(ctx context.Context) (*path, error) {
 	for pause := firstPause; ; pause = min(2*pause, longPause) {
+		if a.backend != "" && a.gone() {
+			return nil, errDisconnected
+		}
 		p, err := a.round(ctx)
 		if p != nil || err != nil {
 			return p, err

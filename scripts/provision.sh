@@ -24,7 +24,8 @@
 #            leader: for that most of its voters must run, the first time all of them.
 #   --no-wait            do not: the others are started later
 # attach     makes VOLUME a block device, now and at each boot, and waits for it.
-#   --device /dev/nbdN   which one (default: the first that is free)
+#   --device /dev/nbdN   which one (default: /dev/nbd0). It has to be said, so that an
+#                        agent that died finds its device again
 #
 # Example: the first of three machines, as root
 #
@@ -236,23 +237,23 @@ node() {
 }
 
 attach() {
-    local volume=${1-} options=
+    local volume=${1-} device=/dev/nbd0
     [[ $volume =~ ^[A-Za-z0-9._-]+$ ]] || misuse "attach: which volume?"
     shift
     case ${1-} in
     --device)
-        [[ ${2-} =~ ^/dev/nbd[0-9]+$ ]] || misuse "attach: --device wants /dev/nbdN"
-        options="--device $2"
+        device=${2-}
+        [[ $device =~ ^/dev/nbd[0-9]+$ ]] || misuse "attach: --device wants /dev/nbdN"
         ;;
     '') ;;
     *) misuse "attach: unknown argument '$1'" ;;
     esac
     must_be_root attach
     [ -f "$conf/attach.env" ] || die "$conf/attach.env is missing: configure first"
-    put 644 "$conf/attach-$volume.env" <<<"OPTIONS=$options" || true
+    put 644 "$conf/attach-$volume.env" <<<"OPTIONS=--device $device" || true
     systemctl enable --quiet --now "lockstep-attach@$volume" ||
         die "volume $volume was not attached: $(journalctl -u "lockstep-attach@$volume" -n 5 --no-pager -o cat)"
-    say "volume $volume is attached${options:+ as ${options#* }}"
+    say "volume $volume is attached as $device"
 }
 
 step=${1-}

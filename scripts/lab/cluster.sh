@@ -177,7 +177,7 @@ must_be_identical() {
 # kernel_errors prints what the kernel said of errors since the last `dmesg -C`: of the
 # device $1 or a file system on it.
 kernel_errors() {
-    dmesg | grep -E "I/O error.* (dev )?$1\b|$1.*(I/O error|error|lost)|EXT4-fs error|[Rr]emounting filesystem read-only|XFS.*(error|[Cc]orrupt|shut ?down)" |
+    dmesg | grep -E "Aborting journal|I/O error.* (dev )?$1\b|$1.*(I/O error|error|lost)|EXT4-fs error|[Rr]emounting filesystem read-only|XFS.*(error|[Cc]orrupt|shut ?down)" |
         grep -Ev "block $1: (Connection timed out|Dead connection|Receive control failed|Send (control|data) failed|Other side returned error \(0\))" || true
 }
 

@@ -21,8 +21,9 @@ func (c *Config) attach(ctx context.Context, r *run, uri string) (sweep.Source, 
 	if !c.Kernel {
 		return sweep.Source{URI: uri}, nil
 	}
-	// Requests must fail some time after the server is gone for good: what waits for them can't end.
-	cmd := exec.Command(c.Exe, "attach", uri, "--json", "--dead-timeout=10s")
+	// The server is one and stays: a slow reply is waited for, not asked for again. But requests must
+	// fail some time after it is gone for good: what waits for them can't end before.
+	cmd := exec.Command(c.Exe, "attach", uri, "--json", "--timeout=20s", "--dead-timeout=10s")
 	// If this process is killed, the agent detaches.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	p, err := r.start("attach", cmd)

@@ -23,7 +23,7 @@ import (
 type attachCmd struct {
 	Target      string        `arg:"" name:"volume|uri" help:"A volume of the cluster that --nodes names; or what any NBD server exports: nbd://HOST:PORT/EXPORT or nbd+unix:///EXPORT?socket=PATH."`
 	Nodes       []string      `placeholder:"ADDR" help:"Where nodes serve NBD, as node --nbd spells it (unix:PATH, tcp:HOST:PORT) or HOST:PORT. The first that answers is used; when it is lost, the next."`
-	Device      string        `placeholder:"/dev/nbdN" help:"The device. Default: the first that is free."`
+	Device      string        `placeholder:"/dev/nbdN" help:"The device. Default: the one that this command left when it was killed, else the first that is free."`
 	Name        string        `placeholder:"CLIENT" help:"This client's name with the volume: whoever attaches under it last is the only one who may still write. Default: the host's name and the device's."`
 	Connections int           `default:"1" help:"Sockets, all to one node. More than one is faster at depth, and less safe: see --help."`
 	BlockSize   uint32        `placeholder:"BYTES" help:"The device's logical and physical block size: 512 to 4096. Default: 512, or the smallest that the server does."`
@@ -44,7 +44,7 @@ of them) and the failover, whichever is longer.
 One line on standard output says that the device is ready (and READY=1 to systemd).
 Ctrl-C or SIGTERM detaches: if the device is mounted, when it is not any more. A
 second signal ends the agent at once, as kill -9 does: the device stays, works as long
-as its node does, and is taken over by the same command with --device.
+as its node does, and is taken over when the same command is run again.
 
 A volume that is deleted, made anew or brought back without what it acknowledged ends
 the device: I/O errors rather than other data.

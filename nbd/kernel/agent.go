@@ -73,6 +73,9 @@ func Attach(ctx context.Context, kernel controls, conf Config) (*Agent, error) {
 	if conf.Device != nil {
 		return attachAt(ctx, kernel, conf, *conf.Device)
 	}
+	if a, err := attachOwn(ctx, kernel, conf); a != nil || err != nil {
+		return a, err
+	}
 	for i := 0; ; i++ {
 		d := Device{i}
 		if d.InUse() {
@@ -84,6 +87,28 @@ func Attach(ctx context.Context, kernel controls, conf Config) (*Agent, error) {
 		}
 		return a, err
 	}
+}
+
+// attachOwn takes over a device that a dead agent of the same owner left, if there is one:
+// an agent that is started again must not leave behind what is mounted. One whose agent
+// lives is another device of the same machine, unless it has the very same owner.
+func attachOwn(ctx context.Context, kernel controls, conf Config) (*Agent, error) {
+	for _, d := range Devices() {
+		id, ok := parseIdentity(d.Backend())
+		if !ok || id.owner != conf.Owner(d) {
+			continue
+		}
+		a, err := attachAt(ctx, kernel, conf, d)
+		switch {
+		case err == nil:
+			return a, nil
+		case !errors.Is(err, errTaken):
+			return nil, err
+		case conf.Owner(d) == conf.Owner(Device{d.Index + 1}): // its name is not the device's
+			return nil, fmt.Errorf("%s has that name already: %w", d.Path(), err)
+		}
+	}
+	return nil, nil
 }
 
 // errTaken: somebody else has the device.

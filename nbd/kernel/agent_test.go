@@ -310,6 +310,27 @@ func TestAdoption(t *testing.T) {
 	})
 }
 
+// TestAdoptionWithoutADevice starts an agent again as it was started the first time,
+// without saying which device.
+func TestAdoptionWithoutADevice(t *testing.T) {
+	k, s := newFakeKernel(t), newServer(t)
+	first := k.mustAttach(config(s))
+	if second := k.mustAttach(config(s)); second.Device().Index != 1 {
+		t.Errorf("beside a living agent it has device %d", second.Device().Index)
+	}
+	first.cancel()
+	first.wait(t)
+	if again := k.mustAttach(config(s)); again.Device().Index != 0 || !again.adopted {
+		t.Errorf("it has device %d, not the one that was left", again.Device().Index)
+	}
+	named := config(s)
+	named.Owner = func(Device) string { return "vol@name" }
+	k.mustAttach(named)
+	if _, err := k.attach(named); !errors.Is(err, errTaken) {
+		t.Errorf("a second device of one name: %v", err)
+	}
+}
+
 // TestAdoptionByMistake starts an agent that can't keep the device: with servers that do
 // not know the export, and with another number of sockets. The device must live on.
 func TestAdoptionByMistake(t *testing.T) {

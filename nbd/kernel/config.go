@@ -28,7 +28,8 @@ type Config struct {
 	// again takes over the device of one with the same name that died. No spaces.
 	Owner func(d Device) string
 
-	// Device is the one to use; nil is the first that is free.
+	// Device is the one to use; nil is one that a dead agent of this owner left, else the
+	// first that is free.
 	Device *Device
 
 	Connections int           // sockets, 1 to 16; default 1

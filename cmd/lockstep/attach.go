@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -98,23 +99,31 @@ func (c *attachCmd) Run(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	notify(conf.Log, "STOPPING=1")
-	return detachWhenFree(control, agent.Device(), conf.Log, done)
+	return detachWhenFree(agent.Device(), conf.Log, done)
 }
 
 // detachWhenFree detaches as soon as nobody uses the device. The agent, whose end done
 // tells, keeps it connected meanwhile.
-func detachWhenFree(control *kernel.Netlink, d kernel.Device, log *slog.Logger, done <-chan error) error {
+func detachWhenFree(d kernel.Device, log *slog.Logger, done <-chan error) error {
 	const interval = 200 * time.Millisecond
 	for said := false; ; {
-		err := kernel.Detach(control, d)
-		switch {
-		case err == nil, errors.Is(err, kernel.ErrNotAttached):
-			return <-done
-		case !errors.Is(err, kernel.ErrHeld):
+		detached := make(chan error, 1)
+		go func() { detached <- detachInChild(d) }()
+		select {
+		case err := <-done: // and if the other one still waits, it is for what is no more
 			return err
-		case !said:
-			said = true
-			log.Warn("the device is detached when it is not used any more; a second signal leaves it attached, without an agent", "err", err)
+		case err := <-detached:
+			switch {
+			case err == nil:
+				return <-done
+			case !d.InUse(): // somebody else was first
+				return <-done
+			case !errors.Is(err, exitHeld):
+				return err
+			case !said:
+				said = true
+				log.Warn("the device is detached when it is not used any more; a second signal leaves it attached, without an agent", "err", err)
+			}
 		}
 		select {
 		case err := <-done:
@@ -122,6 +131,27 @@ func detachWhenFree(control *kernel.Netlink, d kernel.Device, log *slog.Logger, 
 		case <-time.After(interval):
 		}
 	}
+}
+
+// detachInChild is lockstep detach. It writes out what is cached, and that can wait for a
+// connection without end: an agent that did it itself could neither bring that connection
+// when it is killed nor, because its thread can't end, give its place to another.
+func detachInChild(d kernel.Device) error {
+	exe, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("detach %s: %w", d.Path(), err)
+	}
+	cmd := exec.Command(exe, "detach", d.Path())
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a Ctrl-C is for the agent
+	said, err := cmd.CombinedOutput()
+	if err == nil {
+		return nil
+	}
+	text := strings.TrimSpace(strings.TrimPrefix(string(said), "lockstep: "))
+	if cmd.ProcessState != nil && cmd.ProcessState.ExitCode() == int(exitHeld) {
+		return fmt.Errorf("%w: %s", exitHeld, text)
+	}
+	return fmt.Errorf("%s: %w", text, err)
 }
 
 func (c *attachCmd) ready(r kernel.Ready) error {
@@ -178,7 +208,7 @@ func (c *attachCmd) toServer(conf *kernel.Config) error {
 		err = errors.Join(err, errors.New("--nodes and --name are for volumes, not for a URI"))
 	}
 	conf.Servers = []nbd.Endpoint{server}
-	conf.Owner = func(kernel.Device) string { return strings.ReplaceAll(c.Target, " ", "%20") }
+	conf.Owner = func(d kernel.Device) string { return strings.ReplaceAll(c.Target, " ", "%20") + "@" + d.Name() }
 	return err
 }
 

@@ -41,6 +41,7 @@ func TestKernelAttach(t *testing.T) {
 		{"a file system", (*processes).fileSystem},
 		{"nodes are lost", (*processes).nodesLost},
 		{"the agent is killed", (*processes).agentKilled},
+		{"the agent is killed while it detaches", (*processes).killedWhileDetaching},
 		{"a signal while it is mounted", (*processes).stopWhileMounted},
 		{"in a network namespace", (*processes).inNamespace},
 		{"another server", (*processes).anotherServer},
@@ -132,7 +133,7 @@ func (p *processes) fileSystem() {
 		}
 	}()
 	mustRun(p.T, "dd", "if=/dev/urandom", "of="+filepath.Join(mnt, "file"), "bs=64k", "count=64", "conv=fsync")
-	p.detach(a, 1, "mounted on "+mnt)
+	p.detach(a, int(exitHeld), "mounted on "+mnt)
 	mustRun(p.T, "fstrim", mnt)
 	mustRun(p.T, "umount", mnt)
 	unmounted = true
@@ -232,6 +233,42 @@ func (p *processes) agentKilled() {
 	l.check()
 	p.detach(a, 0, "")
 	p.mustEnd(a, 0)
+}
+
+// killedWhileDetaching stops every node, so that what is cached can't be written out, and
+// kills the agent over that: the next one must be able to bring the connection.
+func (p *processes) killedWhileDetaching() {
+	a := p.attach(p.nodes("a", "b")...)
+	f, err := os.OpenFile(a.Device, os.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		p.Fatal(err)
+	}
+	defer f.Close()
+	for _, name := range []string{"a", "b"} {
+		p.signal(name, unix.SIGSTOP)
+	}
+	want := []byte("cached, and not written out")
+	if _, err := f.WriteAt(append(want, make([]byte, blockBytes-len(want))...), 1<<20); err != nil {
+		p.Fatal(err)
+	}
+	if err := a.Cmd.Process.Signal(unix.SIGTERM); err != nil {
+		p.Fatal(err)
+	}
+	time.Sleep(3 * time.Second) // longer than a request may take: its socket is given up
+	a.Kill()
+	for _, name := range []string{"a", "b"} {
+		p.signal(name, unix.SIGCONT)
+	}
+	p.startAgent(a)
+	if !a.Adopted {
+		p.Fatalf("it says %+v", a.Ready)
+	}
+	// What the dead agent began ends now: the device is written out and detached.
+	p.mustEnd(a, 0)
+	got := make([]byte, len(want))
+	if _, err := p.dial("b", "vol").ReadAt(got, 1<<20); err != nil || string(got) != string(want) {
+		p.Errorf("%q, %v: what was cached is not in the volume", got, err)
+	}
 }
 
 // stopWhileMounted has the agent wait for what is mounted.

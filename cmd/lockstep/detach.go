@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"os"
 
 	"lockstep/nbd/kernel"
 )
@@ -21,7 +23,8 @@ that lockstep did not attach is left alone.
 Example:
   umount /mnt && lockstep detach /dev/nbd0
 
-Exit status: 0 detached, 1 it is in use or not attached, 2 it was asked wrongly.`
+Exit status: 0 detached, 1 it failed or is not attached, 2 it was asked wrongly, 5 it is
+in use.`
 }
 
 // Run detaches a device.
@@ -38,5 +41,9 @@ func (c *detachCmd) Run() error {
 	if c.Force {
 		return kernel.Force(control, d)
 	}
-	return kernel.Detach(control, d)
+	if err = kernel.Detach(control, d); errors.Is(err, kernel.ErrHeld) {
+		fmt.Fprintf(os.Stderr, "lockstep: %v\n", err)
+		return exitHeld
+	}
+	return err
 }

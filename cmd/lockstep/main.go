@@ -3,7 +3,7 @@
 //
 // It is thin: one file a subcommand, each of which turns flags into a call of
 // the packages that do the work. The process exits with 0 when the command did
-// what was asked, 1 when it failed and 2 when it was asked wrongly; a verdict is 3 or 4.
+// what was asked, 1 when it failed and 2 when it was asked wrongly; a verdict is 3 or more.
 package main
 
 import (
@@ -65,7 +65,8 @@ Examples:
     lockstep wan delay --km 100
 
 Exit status: 0 done, 1 it failed, 2 it was asked wrongly; 3 status: something is
-degraded; 4 verify: copies differed.`
+degraded; 4 verify: copies differed;
+5 detach: the device is in use.`
 
 // misuse is an error that the caller can mend by calling differently.
 type misuse struct{ error }

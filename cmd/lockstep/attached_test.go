@@ -139,7 +139,7 @@ func startLoad(t *testing.T, device string) *load {
 }
 
 func (w *deviceWriter) run(stop chan struct{}) {
-	buf := aligned(blockBytes)
+	buf, before := aligned(blockBytes), aligned(blockBytes)
 	for n := uint64(1); ; n++ {
 		select {
 		case <-stop:
@@ -147,6 +147,12 @@ func (w *deviceWriter) run(stop chan struct{}) {
 		default:
 		}
 		i := n % writerBlocks
+		if err := w.look(i, before); err != nil {
+			w.mu.Lock()
+			w.err = err
+			w.mu.Unlock()
+			return
+		}
 		w.asked[i] = n
 		for at := 0; at < len(buf); at += 8 {
 			binary.BigEndian.PutUint64(buf[at:], n)
@@ -163,6 +169,18 @@ func (w *deviceWriter) run(stop chan struct{}) {
 		}
 		w.acked[i] = n
 	}
+}
+
+// look holds a block to what was last written to it, before that is written over: a write
+// that was lost, or that landed late, is seen the next time round.
+func (w *deviceWriter) look(i uint64, buf []byte) error {
+	if w.acked[i] == 0 {
+		return nil
+	}
+	if _, err := w.file.ReadAt(buf, w.from+int64(i)*blockBytes); err != nil {
+		return err
+	}
+	return w.mustBe(i, buf)
 }
 
 // flows waits until every writer has been acknowledged 3 writes more, and returns the longest

@@ -84,6 +84,7 @@ type attachment struct {
 	export.Export
 	front *forward.Front
 	seat  *host.Seat
+	over  <-chan struct{}
 }
 
 // attachTimeout bounds how long a client waits for a node that has only just heard of
@@ -139,12 +140,17 @@ func (n *node) attachTo(ctx context.Context, v *control.Volume, seat *host.Seat,
 		return start, end, ok, nil
 	}
 	a.Observe = n.metrics.observer(v.Name)
-	a.Outcome = outcome(who)
+	if resumes(who) {
+		a.Outcome = outcome
+	}
 	front, err := seat.Attach(ctx, who, a.Complete, export.Gone)
 	if err != nil {
 		return nil, err
 	}
 	a.front, a.Volume = front, front
+	if resumes(who) {
+		a.over = front.Over()
+	}
 	return a, nil
 }
 
@@ -152,7 +158,7 @@ func (n *node) attachTo(ctx context.Context, v *control.Volume, seat *host.Seat,
 func (a *attachment) Close() { a.seat.Detach(a.front) }
 
 // Over implements nbd.Attachment.
-func (a *attachment) Over() <-chan struct{} { return a.front.Over() }
+func (a *attachment) Over() <-chan struct{} { return a.over }
 
 // dropDeleted hangs up on the clients of volumes that are deleted, until ctx ends.
 func (n *node) dropDeleted(ctx context.Context) {

@@ -53,17 +53,19 @@ func parseName(name string) (volume string, who host.Client) {
 	return volume, who
 }
 
-// outcome returns what a client is told of failed ops. What has only to be sent again, or
-// elsewhere, is no error to it: it loses its connection. One with a session sends again
-// also what nobody knows the outcome of.
-func outcome(who host.Client) func(error) error {
-	resumes := who.Session != (control.Session{})
-	return func(err error) error {
-		switch {
-		case errors.Is(err, forward.ErrClosed), errors.Is(err, forward.ErrSuperseded), errors.Is(err, forward.ErrAbandoned),
-			resumes && errors.Is(err, mirror.ErrForgotten):
+// resumes says whether a client goes on elsewhere, or again, by itself.
+func resumes(who host.Client) bool { return who.Session != (control.Session{}) }
+
+// outcome says what a client that resumes is told of an op that failed. What has only to
+// be sent again, or elsewhere, is no error to it: it loses its connection. So does one
+// whose op may have been applied, which does no harm a second time. (A client without a
+// session that came back by itself would fence the one that took its name, and be fenced
+// by it, in turn.)
+func outcome(err error) error {
+	for _, passes := range []error{forward.ErrClosed, forward.ErrSuperseded, forward.ErrAbandoned, mirror.ErrForgotten} {
+		if errors.Is(err, passes) {
 			return fmt.Errorf("%w: %w", nbd.ErrHangup, err)
 		}
-		return err
 	}
+	return err
 }

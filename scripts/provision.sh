@@ -96,27 +96,31 @@ packages() {
     [ ${#missing[@]} -gt 0 ] || return 0
     say "installing ${missing[*]}"
     # A database server that starts at each boot is no part of a lab.
-    put 644 /etc/postgresql-common/createcluster.conf <<<"create_main_cluster = false" || true
+    put 644 /etc/postgresql-common/createcluster.conf <<<"create_main_cluster = false"
     local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120)
     "${apt[@]}" update || die "apt-get update failed, see above"
     "${apt[@]}" install -y --no-install-recommends "${missing[@]}" >/dev/null ||
         die "apt-get could not install ${missing[*]}, see above"
 }
 
-# put makes the file $2 with the mode $1 what it is given. It fails if nothing had to
-# be done.
+changed= # set by put
+
+# put makes the file $2 with the mode $1 what it is given, as a whole or not at all, and
+# says in $changed whether anything had to be done. It ends the script if it cannot, also
+# where set -e is off.
 put() {
     local new
-    install -d "$(dirname "$2")"
-    new=$(mktemp "$2.XXXXXX")
-    cat >"$new"
-    if cmp -s "$new" "$2"; then
-        rm "$new"
-        chmod "$1" "$2"
-        return 1
+    changed=
+    install -d "$(dirname "$2")" || die "cannot make the directory of $2"
+    new=$(mktemp "$2.XXXXXX") || die "cannot write beside $2"
+    cat >"$new" || { rm -f "$new"; die "cannot write $2: it is as it was"; }
+    chmod "$1" "$new" || { rm -f "$new"; die "cannot write $2: it is as it was"; }
+    if cmp -s "$new" "$2" && [ "$(stat -c %a "$2")" = "$1" ]; then
+        rm "$new" || die "cannot remove $new"
+        return
     fi
-    chmod "$1" "$new"
-    mv "$new" "$2"
+    mv "$new" "$2" || { rm -f "$new"; die "cannot write $2: it is as it was"; }
+    changed=1
 }
 
 # renew restarts a node that runs: what it runs with has changed. In an image that is
@@ -128,7 +132,7 @@ renew() {
 }
 
 install_files() {
-    local from=$root/bin/lockstep unit changed=
+    local from=$root/bin/lockstep unit version any=
     while [ $# -gt 0 ]; do
         case $1 in
         --binary)
@@ -142,13 +146,16 @@ install_files() {
     must_be_root install
     [ -f "$from" ] || die "$from is missing: build it first, where Go is, with scripts/build.sh"
     "$from" version >/dev/null || die "$from does not run on this machine: is it built for $(uname -m)?"
-    put 755 "$binary" <"$from" && changed=1
+    put 755 "$binary" <"$from"
+    any+=$changed
     for unit in "$root"/scripts/systemd/*.service; do
-        put 644 "$units/${unit##*/}" <"$unit" && changed=1
+        put 644 "$units/${unit##*/}" <"$unit"
+        any+=$changed
     done
-    put 644 /etc/modules-load.d/lockstep.conf <<<nbd || true
-    [ -z "$changed" ] || renew
-    say "$("$binary" version | head -1) is installed"
+    put 644 /etc/modules-load.d/lockstep.conf <<<nbd
+    version=$("$binary" version) || die "$binary does not run"
+    [ -z "$any" ] || renew
+    say "${version%%$'\n'*} is installed"
 }
 
 # address prints where the node $2 of the cluster $1 listens.
@@ -174,7 +181,7 @@ nbd_nodes() {
 }
 
 configure() {
-    local name='' cluster='' witness=false witnesses=w nbd_port=10809 here changed=
+    local name='' cluster='' witness=false witnesses=w nbd_port=10809 here any=
     while [ $# -gt 0 ]; do
         case $1 in
         --witness) witness=true && shift && continue ;;
@@ -199,15 +206,16 @@ configure() {
 
     local nbd='[]'
     [ "$witness" = true ] || nbd="[\"unix:$socket\", \"tcp:${here%:*}:$nbd_port\"]"
-    put 600 "$conf/node.json" <<END && changed=1
+    put 600 "$conf/node.json" <<END
 {"name": "$name", "listen": "$here", "witness": $witness, "nbd": $nbd,
  "cluster": ["${cluster//,/\", \"}"]}
 END
-    put 644 "$conf/attach.env" <<END || true
+    any=$changed
+    put 644 "$conf/attach.env" <<END
 # Where lockstep-attach@VOLUME finds the volume: the first that answers serves it.
 NODES=$(nbd_nodes "$name" "$cluster" "$witnesses" "$nbd_port")
 END
-    [ -z "$changed" ] || renew
+    [ -z "$any" ] || renew
     say "node $name of $cluster is configured"
 }
 
@@ -250,7 +258,11 @@ attach() {
     esac
     must_be_root attach
     [ -f "$conf/attach.env" ] || die "$conf/attach.env is missing: configure first"
-    put 644 "$conf/attach-$volume.env" <<<"OPTIONS=--device $device" || true
+    put 644 "$conf/attach-$volume.env" <<<"OPTIONS=--device $device"
+    if [ -n "$changed" ] && systemctl -q is-active "lockstep-attach@$volume"; then
+        systemctl restart "lockstep-attach@$volume" ||
+            die "volume $volume was not attached anew; is it still mounted? $(journalctl -u "lockstep-attach@$volume" -n 5 --no-pager -o cat)"
+    fi
     systemctl enable --quiet --now "lockstep-attach@$volume" ||
         die "volume $volume was not attached: $(journalctl -u "lockstep-attach@$volume" -n 5 --no-pager -o cat)"
     say "volume $volume is attached as $device"

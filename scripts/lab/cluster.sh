@@ -159,8 +159,7 @@ not_connected() { [ "$(blockdev --getsize64 "$device" 2>/dev/null || echo 0)" = 
 # named.
 serving() {
     local last
-    last=$(grep -h 'msg="attached again"' "$lab/attach.log" | tail -1 || true)
-    [ -n "$last" ] || last=$(jq -r .server <"$lab/attach.json")
+    last=$(grep -h 'msg=attached' "$lab/attach.log" | tail -1 || true)
     [[ $last =~ $lab/([ab])\.sock ]] || die "which node does $device talk to? $last"
     printf '%s\n' "${BASH_REMATCH[1]}"
 }

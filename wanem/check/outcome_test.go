@@ -112,6 +112,17 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// TestSlowMachineProvesNothing: what the machine has without a link is allowed to
+// every delay, so it must be little.
+func TestSlowMachineProvesNothing(t *testing.T) {
+	if r := baselineRow(MostBaseline, ""); r.Verdict != Baseline {
+		t.Errorf("%v: %s", MostBaseline, r.Verdict)
+	}
+	if r := baselineRow(MostBaseline+1, ""); r.Verdict != Failed {
+		t.Errorf("more than %v: %s", MostBaseline, r.Verdict)
+	}
+}
+
 func TestParseOverruns(t *testing.T) {
 	const names = "Udp: InDatagrams NoPorts InErrors OutDatagrams RcvbufErrors SndbufErrors\n"
 	if n, err := parseOverruns("Ip: a\nIp: 1\n" + names + "Udp: 1 2 3 4 5 6\nUdpLite: RcvbufErrors\n"); n != 5 || err != nil {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"lockstep/cmd/lockstep/child"
@@ -72,7 +73,13 @@ func (r *run) startDisposable(what string, cmd *exec.Cmd) error {
 	return err
 }
 
+// launch starts a process that a terminal's Ctrl-C does not reach: it ends when its turn
+// comes, after what needs it.
 func (r *run) launch(what string, cmd *exec.Cmd) (*child.Process, error) {
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Setpgid = true
 	log := r.name + "-" + strings.ReplaceAll(what, " ", "-") + ".log"
 	p, err := child.Start(what, filepath.Join(r.logs, log), cmd)
 	if err == nil {

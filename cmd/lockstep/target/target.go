@@ -126,15 +126,18 @@ func Open(ctx context.Context, name string, c Config) (Target, error) {
 		return nil, fmt.Errorf("target %s: size %d: use a multiple of 1 MiB", name, c.Size)
 	}
 	c.Dir = filepath.Join(c.Dir, name)
-	if err := errors.Join(os.MkdirAll(c.Dir, 0o755), os.MkdirAll(c.Logs, 0o755)); err != nil {
+	k, err := find(name)
+	if err == nil {
+		err = errors.Join(os.MkdirAll(c.Dir, 0o755), os.MkdirAll(c.Logs, 0o755))
+	}
+	if err == nil {
+		c.Dir, err = filepath.EvalSymlinks(c.Dir) // as the kernel shows it
+	}
+	if err != nil {
 		return nil, fmt.Errorf("target %s: %w", name, err)
 	}
 	t := &target{name: name, conf: c, life: run{logs: c.Logs, name: name}, now: run{logs: c.Logs, name: name}}
-	k, err := find(name)
-	if err == nil {
-		t.driver, err = k.prepare(ctx, &t.conf, &t.life)
-	}
-	if err != nil {
+	if t.driver, err = k.prepare(ctx, &t.conf, &t.life); err != nil {
 		return nil, errors.Join(fmt.Errorf("target %s: %w", name, t.Explain(err)), t.Close(false))
 	}
 	return t, nil

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -175,6 +176,21 @@ func TestRunAwaits(t *testing.T) {
 	}
 	if err := r.undo(t.Context()); err == nil {
 		t.Error("a process that ended by itself was stopped without a word")
+	}
+}
+
+// A terminal sends Ctrl-C to its whole process group.
+func TestProcessesAreOutOfCtrlCsReach(t *testing.T) {
+	r := run{logs: t.TempDir(), name: "x"}
+	p, err := r.start("server", exec.Command("sleep", "60"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if group, err := syscall.Getpgid(p.Cmd.Process.Pid); err != nil || group == syscall.Getpgrp() {
+		t.Errorf("process group %d (%v), as this process", group, err)
+	}
+	if err := r.undo(t.Context()); err == nil || !strings.Contains(err.Error(), "terminated") {
+		t.Errorf("stop: %v", err)
 	}
 }
 

@@ -14,8 +14,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"lockstep/cmd/lockstep/node"
 	"lockstep/nbd"
 	"lockstep/nbd/kernel"
@@ -28,7 +26,7 @@ type attachCmd struct {
 	Name        string        `placeholder:"CLIENT" help:"This client's name with the volume: whoever attaches under it last is the only one who may still write. Default: the host's name and the device's."`
 	Connections int           `default:"1" help:"Sockets, all to one node. More than one is faster at depth, and less safe: see --help."`
 	BlockSize   uint32        `placeholder:"BYTES" help:"The device's logical and physical block size: 512 to 4096. Default: 512, or the smallest that the server does."`
-	Timeout     time.Duration `default:"1s" help:"How long the kernel waits for a reply before it gives the connection up and asks again by the next one; whole seconds."`
+	Timeout     time.Duration `placeholder:"1s" help:"How long the kernel waits for a reply before it gives the connection up and asks again by the next one; whole seconds. Default: 1s for a volume, 60s for a URI (see --help)."`
 	Stall       time.Duration `default:"5s" help:"How long a node may take to let this client in before the next one is tried."`
 	DeadTimeout time.Duration `default:"24h" help:"How long requests wait while no node can be reached, before they fail."`
 	JSON        bool          `help:"Print the line about the device as JSON."`
@@ -40,7 +38,8 @@ func (attachCmd) Help() string {
 The command stays: it is the agent that connects the device to another node when the
 one that it is with is lost. What uses the device sees a pause, never an error: as
 long as the request timeout (the kernel's timer has seconds, so one to two and a half
-of them) and the failover, whichever is longer.
+of them) and the failover, whichever is longer. A volume that grows is seen to have
+grown when the device is connected anew.
 
 One line on standard output says that the device is ready (and READY=1 to systemd).
 Ctrl-C or SIGTERM detaches: if the device is mounted, when it is not any more. A
@@ -49,6 +48,10 @@ as its node does, and is taken over when the same command is run again.
 
 A volume that is deleted, made anew or brought back without what it acknowledged ends
 the device: I/O errors rather than other data.
+
+An NBD server that is not lockstep's is not known to end what a lost connection had asked
+for. A write that it takes longer over than --timeout is sent again, and its first copy
+may land on newer data: leave --timeout above what the server's disk can take.
 
 With --connections above 1 the kernel may move a request from a connection that was
 lost to another without telling anybody. If the first copy is still on its way then,
@@ -76,10 +79,8 @@ func (c *attachCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("attach: %w", err)
 	}
-	// Memory may be freed only by what is written through the device: the agent must not wait for that.
-	if err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT); err != nil {
-		conf.Log.Warn("the agent may be swapped out (raise LimitMEMLOCK)", "err", err)
-	}
+	serveStorage(conf.Log)
+	lockMemory(conf.Log)
 	defer control.Close()
 	agent, err := kernel.Attach(ctx, control, conf)
 	if err != nil {

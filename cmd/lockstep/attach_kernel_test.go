@@ -346,7 +346,7 @@ func (p *processes) anotherServer() {
 		return server
 	}
 	server := serve()
-	a := p.attach("nbd+unix:///?socket="+socket, "--connections", "2")
+	a := p.attach("nbd+unix:///?socket="+socket, "--connections", "2", "--timeout", "1s")
 	l := startLoad(p.T, a.Device)
 	l.flows()
 	server.Kill()

@@ -267,6 +267,9 @@ func (a *Agent) recover(ctx context.Context) error {
 			a.path, a.said, a.proved = p, time.Time{}, true
 			a.timer.attached(time.Now())
 			a.log.Info("attached", "addr", p.where(), "after", time.Since(a.since).Round(time.Millisecond), "request_timeout", a.timer.timeout)
+			if a.conf.Export == nil {
+				a.log.Warn("this server is not known to have ended what the earlier connection asked for: a write that it was slow over may land on newer data")
+			}
 			a.grow(p.info.Size)
 			return nil
 		}

@@ -377,6 +377,18 @@ func TestAdoptionOfAnotherVolume(t *testing.T) {
 	}
 }
 
+// TestAForeignServerHasTime: nothing is known of the order in which it does what an earlier
+// connection asked for, so that it must not be asked twice without need.
+func TestAForeignServerHasTime(t *testing.T) {
+	k, s := newFakeKernel(t), newServer(t)
+	c := config(s)
+	c.Export = nil
+	k.mustAttach(c)
+	if spec, _ := k.of(0); spec.Timeout != ForeignTimeout {
+		t.Errorf("a request has %v, want %v", spec.Timeout, ForeignTimeout)
+	}
+}
+
 func TestParseDevice(t *testing.T) {
 	for path, want := range map[string]int{"/dev/nbd0": 0, "nbd12": 12, "/dev/nbd": -1, "/dev/nbd01": -1, "/dev/nbd0p1": -1, "/dev/sda": -1, "": -1} {
 		if d, err := ParseDevice(path); want < 0 != (err != nil) || err == nil && d.Index != want {

@@ -34,7 +34,7 @@ type Config struct {
 
 	Connections int           // sockets, 1 to 16; default 1
 	Block       uint32        // block size in bytes: a power of two, 512 to 4096; default 512, or the server's smallest
-	Timeout     time.Duration // see Spec; default 1 s
+	Timeout     time.Duration // see Spec; default 1 s if there is an Export, else a minute
 	DeadAfter   time.Duration // see Spec; default 24 h
 	Stall       time.Duration // that a server may take from the connection until it has let the agent in; default 5 s
 
@@ -48,6 +48,7 @@ const (
 	MaxConnections = 16
 
 	DefaultTimeout   = time.Second
+	ForeignTimeout   = time.Minute // of a server that is not known to end earlier stays first
 	DefaultDeadAfter = 24 * time.Hour
 	DefaultStall     = 5 * time.Second
 )
@@ -55,6 +56,9 @@ const (
 func (c *Config) setDefaults() error {
 	if c.Connections == 0 {
 		c.Connections = 1
+	}
+	if c.Timeout == 0 && c.Export == nil {
+		c.Timeout = ForeignTimeout
 	}
 	for d, def := range map[*time.Duration]time.Duration{&c.Timeout: DefaultTimeout, &c.DeadAfter: DefaultDeadAfter, &c.Stall: DefaultStall} {
 		if *d == 0 {

@@ -40,8 +40,14 @@
 //
 //  1. the old sockets are shut, so that nothing more is sent by them
 //  2. the handshake: Config.Export names a new stay, and a server that lets it in has
-//     refused, or finished, what is left of earlier ones
+//     refused, or finished, what is left of earlier ones. lockstep node and serve do
 //  3. RECONFIGURE: the kernel sends by the new sockets
+//
+// Of a foreign server, which has no Config.Export, that is not known: most go on with what a
+// connection had asked for when that has ended. If a write takes longer than the request
+// timer there, it is sent again, and the first copy may land after newer data. So that timer
+// is a minute by default, as long as a reply can be expected to take, and each new
+// connection is logged as a warning.
 //
 // With more than one connection nbd.ko moves a request whose timer ran out to another
 // socket by itself, without a handshake. A server that keeps the order of what it has
@@ -54,9 +60,10 @@
 //	any error reply is EIO              a server that can be replaced closes the socket instead
 //	requests in flight on a socket      they wait for the request timer, which has whole
 //	that ended                          seconds: a pause of 1 to 2.5 s with --timeout 1s
-//	a reply that takes longer than      the next path has twice the time if the last one
-//	the request timer ends the socket   did not last, so that a slow disk is not asked
-//	                                    for ever: up to a minute
+//	a reply that takes longer than      requests that begin on the next path have twice the
+//	the request timer ends the socket   time if the last one did not last, up to a minute. A
+//	                                    request keeps what it began with: one that takes
+//	                                    longer than that each time is sent for ever
 //	RECONFIGURE without a dead socket   it answers with success and drops the new one. A
 //	                                    socket that was taken has the request timer as its
 //	                                    send timeout: that is looked at, and asked again

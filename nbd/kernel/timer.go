@@ -2,10 +2,10 @@ package kernel
 
 import "time"
 
-// timer is how long the kernel waits for a reply. A server that needs longer, for a flush
-// to a slow disk say, would be given up and asked again for ever: where a path is lost
-// soon after it was made, the next one gets twice the time. After a long calm it is
-// the configured one again.
+// timer is how long the kernel waits for a reply. Where a path is lost soon after it was
+// made, the server may be slow, a disk in trouble say, and requests that begin on the next
+// path get twice the time. (Not those that began before: the kernel keeps what each began
+// with.) After a long calm it is the configured one again.
 type timer struct {
 	least   time.Duration
 	timeout time.Duration

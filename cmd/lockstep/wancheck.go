@@ -27,10 +27,11 @@ damage, rate, limit), sets it, reads back what the kernel holds, and measures wi
 probes what packets experience. What it needs is gone afterwards.
 
 A median delay may be off by 20 us and the round trip that this machine has without
-a link, which is measured too and must be at most 250 us. A share may be off by four standard errors, which
-chance does to less than one figure in 10,000; a rate by 2 %. Nothing may be lost
-that was not asked for. READ BACK is less than ASKED for a delay: the link is
-calibrated, so that packets meet what was asked for together with their own way.
+a link, which is measured too and must be at most 250 us. A share may be off by four
+standard errors, which chance does to less than one figure in 10,000; a rate by 2 %.
+Nothing may be lost that was not asked for. READ BACK is less than ASKED for a delay:
+the link is calibrated, so that packets meet what was asked for together with their
+own way.
 
 Exit status: 0 all figures are as allowed, 1 some are not or it can't be measured.
 

@@ -10,7 +10,8 @@ volume=vol      # the volume
 device=         # once it is attached, /dev/nbdN
 declare -A node # the nodes' process ids; empty while one does not run
 agent=          # the process id of lockstep attach
-others=()       # process ids of what else is to end with the script
+others=()       # process groups that are to end with the script
+started=        # the latest of them
 cluster=a=127.0.0.1:7801,b=127.0.0.1:7802,w=127.0.0.1:7803
 
 # new_lab makes the directory $lab.
@@ -32,11 +33,17 @@ clean_lab() {
     local status=$? pid name
     trap '' INT TERM # once is enough
     [ "$status" = 0 ] || show_logs
-    for pid in "${others[@]}"; do kill -KILL "$pid" 2>/dev/null || true; done
     # While the nodes run, so that what is not written back yet can be.
-    for name in "${!node[@]}"; do kill -CONT "${node[$name]:-0}" 2>/dev/null || true; done
-    ! mountpoint -q "$lab/mnt" || timeout 20 umount "$lab/mnt" || umount -l "$lab/mnt" || true
-    [ -z "$agent" ] || end "$agent" 20 || true
+    for name in "${!node[@]}"; do [ -z "${node[$name]}" ] || kill -CONT "${node[$name]}" 2>/dev/null || true; done
+    # All that has a file open: what opened it again below a mount point that is gone
+    # would find another one.
+    for pid in "${others[@]}"; do kill -KILL -- "-$pid" 2>/dev/null || true; done
+    if mountpoint -q "$lab/mnt" && ! within 20 umount "$lab/mnt"; then
+        # A device that nobody serves would keep the machine from its end.
+        [ -z "$device" ] || lockstep detach --force "$device" || true
+        umount -l "$lab/mnt" || true
+    fi
+    [ -z "$agent" ] || end "$agent" 10 || true
     for name in a b w; do [ -z "${node[$name]:-}" ] || end "${node[$name]}" 20 || true; done
     if declare -F clean_disks >/dev/null; then clean_disks || true; fi
     rm -rf "$lab"
@@ -56,15 +63,23 @@ show_logs() {
 
 # end asks the process $1 to end, and after $2 seconds makes it; then it fails.
 end() {
-    local tenths=$(($2 * 10))
     kill "$1" 2>/dev/null || return 0
-    for ((; tenths > 0; tenths--)); do
-        kill -0 "$1" 2>/dev/null || return 0
-        sleep 0.1
-    done
+    ! within "$2" gone "$1" || return 0
     kill -KILL "$1" 2>/dev/null || true
     wait "$1" 2>/dev/null || true
     return 1
+}
+
+gone() { ! kill -0 "$1" 2>/dev/null; }
+
+# background runs a command as a process group, $started, that ends with the script at
+# the latest.
+background() {
+    set -m
+    "$@" &
+    set +m
+    started=$!
+    others+=("$started")
 }
 
 # within runs $2... every 0.2 s until it succeeds, at most for $1 seconds.
@@ -102,8 +117,6 @@ kill_node() {
     within 10 gone "$pid" || die "node $1 does not die"
 }
 
-gone() { ! kill -0 "$1" 2>/dev/null; }
-
 # stop_node ends the node $1 in order.
 stop_node() {
     local pid=${node[$1]}
@@ -117,7 +130,7 @@ start_cluster() {
     local name size=$1
     shift
     for name in a b w; do start_node "$name"; done
-    within 60 lockstep volume create "$volume" --size "$size" --on a,b --lease "${LEASE:-1500ms}" "$@" ||
+    within 60 lockstep volume create "$volume" --size "$size" --on a,b --lease "${LEASE:-2500ms}" "$@" ||
         die "there is no cluster, or no volume, after 60 s"
     await_in_sync 30
 }

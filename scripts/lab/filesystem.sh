@@ -82,7 +82,7 @@ round() {
     writes_go_on
     sleep 1
     mend
-    await_in_sync 90
+    await_in_sync 180
     kinds+=("$kind")
     must_be_loaded
     say "$((${#kinds[@]})): $kind; in sync again at $SECONDS s"
@@ -121,11 +121,10 @@ run_system() {
     start_cluster 320MiB
     attach
     make_system "$1"
-    load &
-    loading=$!
-    probe &
-    probing=$!
-    others=("$loading" "$probing")
+    background load
+    loading=$started
+    background probe
+    probing=$started
     within 60 test -s "$lab/mnt/probe" || die "the probe did not begin"
     for ((i = 0; i < failovers; i++)); do round "$i"; done
     touch "$lab/done"

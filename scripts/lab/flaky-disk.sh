@@ -59,7 +59,7 @@ remake() {
     within 15 lockstep status "$volume" ||
         within 30 lockstep volume replica replace "$volume" "$1" --by "$1" ||
         die "the copy of $1 cannot be replaced: $(lockstep volume replica replace "$volume" "$1" --by "$1" 2>&1)"
-    await_in_sync 90
+    await_in_sync 180
 }
 
 # fails has the disk of the node $1 fail all writes.
@@ -101,9 +101,8 @@ done
 dmesg -C
 start_cluster 32MiB
 attach
-load &
-loading=$!
-others=("$loading")
+background load
+loading=$started
 within 60 test -s "$lab/passes" || die "the load did not begin: $(cat "$lab/fio.log")"
 
 say "the replica's disk fails all writes"

@@ -38,7 +38,7 @@ ExecStart=
 ExecStart=/usr/local/bin/lockstep node --data /var/lib/lockstep --config /etc/lockstep/node.json --heartbeat 1s
 Restart=no
 END
-    "$root/scripts/lab/machine.sh" "$1" "$2" "$volume" "$size" --lease 1500ms
+    "$root/scripts/lab/machine.sh" "$1" "$2" "$volume" "$size" --lease 3s
 }
 
 # What one machine wants of another it says by the name of a volume: they have nothing

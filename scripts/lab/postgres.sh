@@ -63,7 +63,7 @@ fails() {
     before=$(query "select count(*) from pgbench_history")
     within 60 went_on "$before" || die "no transaction was committed for 60 s"
     start_node "$1"
-    await_in_sync 90
+    await_in_sync 180
     failures=$((failures + 1))
 }
 
@@ -79,9 +79,8 @@ say "a database of scale $scale"
 new_database
 failures=0
 say "pgbench, $seconds s, through failures"
-bench &
-loading=$!
-others=("$loading")
+background bench
+loading=$started
 within 60 went_on 0 || die "pgbench does not begin: $(cat "$lab/bench.err")"
 fails "$(primary)"
 fails "$(serving)"

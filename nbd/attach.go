@@ -34,6 +34,9 @@ func (c *conn) attach(ctx context.Context, e *Export) (Backend, error) {
 	if e.Attach == nil {
 		return e.Backend, nil
 	}
+	if peerGone(c.raw) { // to enter for nobody may have effects on others
+		return nil, io.EOF
+	}
 	var watch sync.WaitGroup
 	watch.Go(func() { c.watch(ctx, cancel) })
 	own, err := e.Attach(ctx)

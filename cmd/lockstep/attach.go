@@ -230,7 +230,9 @@ func (c *attachCmd) toVolume(conf *kernel.Config) error {
 	}
 	client := clientName(c.Name)
 	agent := node.NewAgent()
-	conf.Export = func(d kernel.Device, stay int) string { return node.Session(c.Target, client(d), agent, stay) }
+	conf.Export = func(d kernel.Device, stay int, first bool) string {
+		return node.Session(c.Target, client(d), agent, stay, first)
+	}
 	conf.Owner = func(d kernel.Device) string { return node.Client(c.Target, client(d)) }
 	if !nodeNamePattern.MatchString(c.Target) || c.Name != "" && !nodeNamePattern.MatchString(c.Name) {
 		return fmt.Errorf("%s, --name %s: use 1 to 100 letters, digits, dots, dashes and underscores, a letter or digit first", c.Target, c.Name)

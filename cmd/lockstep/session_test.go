@@ -46,7 +46,7 @@ func TestSessions(t *testing.T) {
 	p.mustAsk("w", http.MethodPost, "/volumes", api.Create{Name: "vol", Size: 16 << 20, On: []string{"a", "b"}}, nil)
 	p.awaitVolume("w", "in sync", bothInSync)
 	agent := node.NewAgent()
-	stay := func(n int) string { return node.Session("vol", "vm", agent, n) }
+	stay := func(n int) string { return node.Session("vol", "vm", agent, n, n == 1) }
 
 	one, other := p.dial("a", stay(1)), p.dial("a", stay(1))
 	idle, info, err := p.enter("a", stay(1))
@@ -74,7 +74,7 @@ func TestSessions(t *testing.T) {
 	}
 
 	// Another agent under the name; the one before does not take it back.
-	taker := p.dial("a", node.Session("vol", "vm", node.NewAgent(), 1))
+	taker := p.dial("a", node.Session("vol", "vm", node.NewAgent(), 5, true))
 	if _, err := taker.WriteAt(want, 0); err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +106,7 @@ func TestSessionOutlivesWhatIsForgotten(t *testing.T) {
 		return len(v.InSync()) == 1 && v.Primary == "a" && v.Standing != nil && v.Standing.Ready
 	})
 	agent := node.NewAgent()
-	for round := 1; !p.forget(node.Session("vol", "vm", agent, round)); round++ {
+	for round := 1; !p.forget(node.Session("vol", "vm", agent, round, round == 1)); round++ {
 		if round == 10 {
 			t.Fatal("in no round was anything forgotten")
 		}

@@ -164,7 +164,7 @@ func (t transition) attach(v *Volume) Result {
 	case t.c.Session == nil || !known:
 	case t.c.Session.Agent == last.Agent && t.c.Session.Stay == last.Stay:
 		return Result{Won: true, Volume: v, Generation: generation}
-	case t.c.Session.Agent == last.Agent && t.c.Session.Stay < last.Stay, t.c.Session.Agent != last.Agent && t.c.Session.Stay > 1:
+	case t.c.Session.Agent == last.Agent && t.c.Session.Stay < last.Stay, t.c.Session.Agent != last.Agent && !t.c.Session.First:
 		return Result{Volume: v, Superseded: true}
 	}
 	if v.Clients == nil {
@@ -176,7 +176,7 @@ func (t transition) attach(v *Volume) Result {
 		if v.Sessions == nil {
 			v.Sessions = map[string]Session{}
 		}
-		v.Sessions[t.c.Of] = *t.c.Session
+		v.Sessions[t.c.Of] = Session{Agent: t.c.Session.Agent, Stay: t.c.Session.Stay}
 	}
 	t.Volumes[v.Name] = v
 	return Result{Won: true, Volume: v, Generation: v.Clients[t.c.Of]}

@@ -83,7 +83,7 @@ func scripted(t *testing.T, d *datadriven.TestData) Command {
 	case "attach":
 		c = Attach(vol, arg("of"))
 	case "resume":
-		c = Resume(vol, arg("of"), Session{Agent: arg("agent"), Stay: uint64(number("stay"))})
+		c = Resume(vol, arg("of"), Session{Agent: arg("agent"), Stay: uint64(number("stay")), First: d.HasArg("first")})
 	case "node":
 		c = AddNode(node, Node{Addr: arg("addr"), ID: arg("id"), Witness: d.HasArg("witness")})
 	case "remove-node":

@@ -126,8 +126,8 @@ func Attach(volume, client string) Command {
 }
 
 // Resume is Attach for a client that says which of its own stays this is: several
-// connections of one stay are of one generation, a later stay begins a new one. The first
-// stay of an agent takes over from whoever had the name; after that an agent whose name
+// connections of one stay are of one generation, a later stay begins a new one. An agent's
+// first takes over from whoever had the name; after that an agent whose name
 // was taken over is refused (Result.Superseded), so that two never fence each other in turn.
 func Resume(volume, client string, s Session) Command {
 	return Command{Kind: kindAttach, Volume: volume, Of: client, Session: &s}

@@ -83,8 +83,9 @@ type Volume struct {
 
 // Session is one stay of a client's agent with a volume.
 type Session struct {
-	Agent string `json:"agent"` // random, never used again
-	Stay  uint64 `json:"stay"`  // 1 for its first, growing with each place that it goes to
+	Agent string `json:"agent"`           // random, never used again
+	Stay  uint64 `json:"stay"`            // growing with each attempt to be let in somewhere
+	First bool   `json:"first,omitempty"` // it was let in nowhere yet: it takes over from another agent. Not on record
 }
 
 // Replica is a slot of a volume.

@@ -29,19 +29,20 @@ type Agent struct {
 	lock   *os.File
 	log    *slog.Logger
 
-	path    *path // nil: lost
-	timer   timer
-	next    int // the server to try first
-	stay    int // the last one that began
-	owner   string
-	backend string
-	about   string // how the server described the export when it was first attached
-	size    uint64 // bytes
-	flags   nbd.TransmissionFlags
-	said    time.Time // the last complaint
-	since   time.Time
-	adopted bool
-	proved  bool // the servers had the export at least once
+	path     *path // nil: lost
+	timer    timer
+	next     int // the server to try first
+	stay     int // the last one that was tried
+	owner    string
+	backend  string
+	about    string // how the server described the export when it was first attached
+	size     uint64 // bytes
+	flags    nbd.TransmissionFlags
+	said     time.Time // the last complaint
+	since    time.Time
+	adopted  bool
+	admitted bool // a server let this agent in
+	proved   bool // the servers had the export at least once
 }
 
 // Reasons for which a device ends by itself.

@@ -19,11 +19,11 @@ type Config struct {
 	// only if Export is nil.
 	Servers []nbd.Endpoint
 	// Export, if set, is what the export is called in the stay'th stay of this agent with a
-	// server, from 1 on, on that device. All connections of a stay use the same name, also
-	// those of attempts to begin it that came to nothing. It
+	// server, from 1 on, on that device; first says that no server has let it in yet. All
+	// connections of a stay use the same name, and each attempt is another stay. It
 	// must be such that the server refuses what is left of earlier stays before it lets a
 	// later one in: a request that is sent again must not be overtaken by its first copy.
-	Export func(d Device, stay int) string
+	Export func(d Device, stay int, first bool) string
 	// Owner names who has the device, beside what is attached: an agent that is started
 	// again takes over the device of one with the same name that died. No spaces.
 	Owner func(d Device) string
@@ -93,11 +93,11 @@ func wholeSeconds(d time.Duration) bool {
 }
 
 // export is the name to ask a server for.
-func (c *Config) export(s nbd.Endpoint, d Device, stay int) string {
+func (c *Config) export(s nbd.Endpoint, d Device, stay int, first bool) string {
 	if c.Export == nil {
 		return s.Export
 	}
-	return c.Export(d, stay)
+	return c.Export(d, stay, first)
 }
 
 // backendMark is what the Backend of a device begins with that an Agent made.

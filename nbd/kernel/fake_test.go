@@ -259,7 +259,12 @@ func config(servers ...*server) Config {
 	for _, s := range servers {
 		c.Servers = append(c.Servers, s.at)
 	}
-	c.Export = func(d Device, stay int) string { return d.Name() + "." + strconv.Itoa(stay) }
+	c.Export = func(d Device, stay int, first bool) string {
+		if first {
+			return d.Name() + "." + strconv.Itoa(stay) + "n"
+		}
+		return d.Name() + "." + strconv.Itoa(stay)
+	}
 	return c
 }
 

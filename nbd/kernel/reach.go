@@ -76,16 +76,17 @@ func (a *Agent) never(err error) bool {
 func (a *Agent) attempt(ctx context.Context, server nbd.Endpoint) (*path, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, a.conf.Stall, fmt.Errorf("it did not answer within %v", a.conf.Stall))
 	defer cancel()
-	p, err := dial(ctx, server, a.conf.export(server, a.dev, a.stay+1), a.conf.Connections)
+	a.stay++
+	p, err := dial(ctx, server, a.conf.export(server, a.dev, a.stay, !a.admitted), a.conf.Connections)
 	if err != nil {
 		return nil, err
 	}
+	a.admitted = true
 	if err := a.fits(&p.info); err != nil {
 		p.shut()
 		p.close()
 		return nil, err
 	}
-	a.stay++ // only now: the kernel never had the sockets of an attempt that failed
 	return p, nil
 }
 

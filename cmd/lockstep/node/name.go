@@ -36,19 +36,26 @@ func NewAgent() string {
 
 // Session is the name of a volume's export for one stay of a client's agent: all
 // connections under that name are of one generation, and a later stay, from 1 on, begins
-// a new one.
-func Session(volume, client, agent string, stay int) string {
-	return fmt.Sprintf("%s~%s.%d", Client(volume, client), agent, stay)
+// a new one. first says that the agent was let in nowhere yet: it takes the name over.
+func Session(volume, client, agent string, stay int, first bool) string {
+	name := fmt.Sprintf("%s~%s.%d", Client(volume, client), agent, stay)
+	if first {
+		name += firstMark
+	}
+	return name
 }
 
-var sessionPattern = regexp.MustCompile(`^(.+)~([0-9a-f]{16})\.([1-9][0-9]{0,17})$`)
+// firstMark ends the name of a session whose agent was let in nowhere yet.
+const firstMark = "n"
+
+var sessionPattern = regexp.MustCompile(`^(.+)~([0-9a-f]{16})\.([1-9][0-9]{0,17})(n?)$`)
 
 // parseName takes an export's name apart: VOLUME, VOLUME@CLIENT or what Session makes.
 func parseName(name string) (volume string, who host.Client) {
 	volume, who.Name, _ = strings.Cut(name, clientMark)
 	if m := sessionPattern.FindStringSubmatch(who.Name); m != nil {
 		stay, _ := strconv.ParseUint(m[3], 10, 64) //nolint:errcheck // the pattern sees to that
-		who.Name, who.Session = m[1], control.Session{Agent: m[2], Stay: stay}
+		who.Name, who.Session = m[1], control.Session{Agent: m[2], Stay: stay, First: m[4] == firstMark}
 	}
 	return volume, who
 }

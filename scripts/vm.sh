@@ -195,7 +195,7 @@ boot() {
 stop_qemu() {
     [ -n "$qemu" ] || return 0
     kill -9 "$qemu" 2>/dev/null || true
-    wait "$qemu" 2>/dev/null || true
+    { wait "$qemu" || true; } 2>/dev/null # the shell would say that it was killed
     qemu=''
 }
 
@@ -216,7 +216,7 @@ run() {
         (sleep "$timeout" && touch "$work/late" && kill -9 "$qemu") </dev/null >/dev/null 2>&1 &
         watch=$!
     fi
-    wait "$qemu" || true
+    { wait "$qemu" || true; } 2>/dev/null
     qemu=''
     [ "$mode" = run ] || return 0
     wait "${copiers[@]}" || true

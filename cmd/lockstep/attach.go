@@ -47,7 +47,9 @@ second signal ends the agent at once, as kill -9 does: the device stays, works a
 as its node does, and is taken over when the same command is run again.
 
 A volume that is deleted, made anew or brought back without what it acknowledged ends
-the device: I/O errors rather than other data.
+the device, when every node says so: I/O errors rather than other data. Errors remain, too:
+what the primary's disk cannot read, a full disk with no other copy, a volume's policy
+--on-isolation error, and what has waited for --dead-timeout.
 
 An NBD server that is not lockstep's is not known to end what a lost connection had asked
 for. A write that it takes longer over than --timeout is sent again, and its first copy

@@ -82,13 +82,16 @@ background() {
     others+=("$started")
 }
 
-# within runs $2... every 0.2 s until it succeeds, at most for $1 seconds.
+# within runs $2... until it succeeds, at most for $1 seconds. It pauses as long as that
+# took, twice: on an emulated CPU to ask is work that others have to wait for.
 within() {
-    local until=$((SECONDS + $1))
+    local until=$((SECONDS + $1)) begun
     shift
-    until "$@" >/dev/null 2>&1; do
+    while true; do
+        begun=${EPOCHREALTIME//[.,]/}
+        "$@" >/dev/null 2>&1 && return
         [ $SECONDS -lt "$until" ] || return 1
-        sleep 0.2
+        sleep "$(printf '%de-6' $((100000 + 2 * (${EPOCHREALTIME//[.,]/} - begun))))"
     done
 }
 

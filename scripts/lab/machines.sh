@@ -13,18 +13,18 @@ source "$(dirname "$0")/../lib.sh"
 
 volume=vol
 size=320MiB
-limit=8m # of each machine
+limit=9m # of each machine
 cluster=a=10.77.0.1:7801,b=10.77.0.2:7801,w=10.77.0.3:7801
 
 ask() { lockstep "$@" --admin /var/lib/lockstep; }
 
-# within runs $2... every 0.5 s until it succeeds, at most for $1 seconds.
+# within runs $2... every second until it succeeds, at most for $1 seconds.
 within() {
     local until=$((SECONDS + $1))
     shift
     until "$@" >/dev/null 2>&1; do
         [ $SECONDS -lt "$until" ] || return 1
-        sleep 0.5
+        sleep 1
     done
 }
 
@@ -51,7 +51,7 @@ want() { ask volume create "$1" --size 1MiB --on a >/dev/null; }
 others() {
     provision "$1" "$2"
     if [ "$1" = b ]; then
-        within 300 wanted kill-b || die "site-a asked for nothing in 300 s"
+        within 400 wanted kill-b || die "site-a asked for nothing in 400 s"
         systemctl kill --signal=KILL lockstep-node
         say "site-b's node is killed"
         within 120 wanted start-b || die "site-a did not go on in 120 s"
@@ -59,7 +59,7 @@ others() {
         systemctl start lockstep-node
         say "site-b's node is back"
     fi
-    within 300 wanted finished || die "site-a did not finish in 300 s"
+    within 480 wanted finished || die "site-a did not finish in 480 s"
 }
 
 site_a() {
@@ -88,7 +88,7 @@ site_a() {
     systemctl stop "lockstep-attach@$volume"
     "$root/scripts/provision.sh" attach "$volume" --device "$device" # it may be repeated
     want finished
-    sleep 5 # the others look
+    sleep 15 # the others look
 }
 
 degraded() { ! ask status "$volume"; }

@@ -3,7 +3,7 @@
 # log is replayed up to each flush, FUA write and mark, and there the store is opened. All that was
 # acknowledged and flushed before must be there (see mirror/store/powercut).
 #
-#   scripts/vm.sh run --build ./mirror/store/powercut/cmd/powercut -- scripts/lab/powercut.sh [--ops 300] [--cuts 60]
+#   scripts/vm.sh run --build ./mirror/store/powercut/cmd/powercut -- scripts/lab/powercut.sh [--ops 120] [--cuts 16]
 #
 # First a store alone; then the same with syncs that do nothing, which must be found
 # wrong; then both copies of an attached volume. --cuts is how many places of each log
@@ -12,8 +12,8 @@ set -euo pipefail
 # shellcheck source=scripts/lab/disks.sh
 source "$(dirname "$0")/disks.sh"
 
-ops=300
-cuts=60
+ops=120
+cuts=16
 while [ $# -gt 0 ]; do
     case $1 in
     --ops) ops=${2:?} ;;

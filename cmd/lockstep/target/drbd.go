@@ -86,11 +86,15 @@ func drbdAddr(addr netip.Addr, port int) string { return fmt.Sprintf("ipv4:%v:%d
 // refuse says what of the pair's is in use by somebody else.
 func (d *drbdPair) refuse(ctx context.Context) error {
 	for i, e := range d.ends {
-		if disk, err := drbdDisk(ctx, e.resource); err != nil || disk != "" {
-			return errors.Join(err, fmt.Errorf("there is a DRBD resource %s (on %s) that no record speaks of: if it is not needed, %s down %s", e.resource, disk, drbdSetup, e.resource))
+		disk, err := drbdDisk(ctx, e.resource)
+		if err != nil {
+			return err
+		}
+		if disk != "" {
+			return fmt.Errorf("there is a DRBD resource %s (disk %s) that no record speaks of: if it is not needed, %s down %s", e.resource, disk, drbdSetup, e.resource)
 		}
 		if _, err := os.Stat("/sys/block/drbd" + e.minor); err == nil {
-			return fmt.Errorf("DRBD minor %s is in use: it is needed here", e.minor)
+			return fmt.Errorf("DRBD minor %s is in use, and is needed here: take its resource down", e.minor)
 		}
 		addr := netip.AddrPortFrom([]netip.Addr{d.loop.Addr(sites.A), d.loop.Addr(sites.B)}[i], uint16(drbdPort+i))
 		l, err := net.Listen("tcp", addr.String())

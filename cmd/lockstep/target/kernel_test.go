@@ -3,6 +3,7 @@ package target
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -280,6 +281,65 @@ func TestKernelTargetAfterKill(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestKernelTargetLeavesWhatIsNotItsOwn has an array where one is on record, but of
+// another UUID, and a DRBD resource that is on no record.
+func TestKernelTargetLeavesWhatIsNotItsOwn(t *testing.T) {
+	need(t, "md-nbd")
+	need(t, "drbd")
+	ctx, c := t.Context(), labConfig(t, true)
+	r := run{logs: t.TempDir(), name: "user"}
+	defer func() {
+		if err := r.undo(ctx); err != nil {
+			t.Error(err)
+		}
+	}()
+	if err := errors.Join(loadModule(ctx, "raid1"), loadModule(ctx, "loop"), loadModule(ctx, "drbd", "usermode_helper=/bin/true")); err != nil {
+		t.Fatal(err)
+	}
+	record, err := openRecord("md-nbd", func(thing) error { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(record.write([]thing{{mdDevice, newUUID()}}), record.close()); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"--create", mdDevice, "--run", "--quiet", "--level=1", "--raid-devices=2", "--metadata=1.0", "--assume-clean", "--uuid=" + newUUID()}
+	for _, name := range []string{"a", "b"} {
+		disk, err := newDisk(&r, filepath.Join(t.TempDir(), name), 16*mebibyte)
+		if err != nil {
+			t.Fatal(err)
+		}
+		args = append(args, disk)
+	}
+	if _, err := tool(ctx, "mdadm", args...); err != nil {
+		t.Fatal(err)
+	}
+	r.did("make an array", func(ctx context.Context) error {
+		_, err := tool(ctx, "mdadm", "--stop", mdDevice)
+		return err
+	})
+	if _, err := Open(ctx, "md-nbd", c); err == nil || !strings.Contains(err.Error(), "it may be somebody's") {
+		t.Errorf("md-nbd: %v", err)
+	}
+	if err := mdWhole(); err != nil {
+		t.Errorf("the array: %v", err)
+	}
+	if _, err := tool(ctx, drbdSetup, "new-resource", "lockstep-a"); err != nil {
+		t.Fatal(err)
+	}
+	r.did("make a resource", func(ctx context.Context) error { return drbdDown(ctx, "lockstep-a") })
+	if _, err := Open(ctx, "drbd", c); err == nil || !strings.Contains(err.Error(), "no record speaks of") {
+		t.Errorf("drbd: %v", err)
+	}
+	if disk, err := drbdDisk(ctx, "lockstep-a"); err != nil || disk != "none" {
+		t.Errorf("the resource is on %q, %v", disk, err)
+	}
+	if err := r.undo(ctx); err != nil {
+		t.Fatal(err)
+	}
+	useTarget(t, "md-nbd", c) // what is on record is gone: nothing is in the way
 }
 
 func await(t *testing.T, limit time.Duration, try func() error) {

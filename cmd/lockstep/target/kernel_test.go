@@ -273,7 +273,8 @@ func TestKernelTargetAfterKill(t *testing.T) {
 			}
 			_ = cmd.Wait() // it was killed
 			useTarget(t, name, c)
-			await(t, 30*time.Second, func() error {
+			// What the killed process had asked of its device fails when its server has been gone for a while.
+			await(t, time.Minute, func() error {
 				if after := blockDevices(t); after != before {
 					return fmt.Errorf("block devices before:\n%s\nafter:\n%s", before, after)
 				}

@@ -94,7 +94,7 @@ pack() {
         cp -a "$from" "$tree/$to"
     done
     {
-        printf 'mode=%q init=%q address=%q host_date=%q\n' "$mode" "$init" "$address" "@$(date +%s)"
+        printf 'mode=%q init=%q address=%q host_date=%q clock=%q\n' "$mode" "$init" "$address" "@$(date +%s)" "$clock"
         printf 'command=('
         printf '%q ' ${command[@]+"${command[@]}"}
         printf ')\n'

@@ -76,13 +76,7 @@ func (m misuse) Unwrap() error { return m.error }
 func main() { os.Exit(run(os.Args[1:])) }
 
 func run(args []string) int {
-	parser, err := kong.New(&cli{},
-		kong.Name("lockstep"),
-		kong.Description(description),
-		kong.Vars{"targets": strings.Join(target.Names(), ", ")},
-		kong.Configuration(loadConfigFile),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoAppDescFormat: true}),
-	)
+	parser, err := newParser(&cli{})
 	if err != nil {
 		panic(err) // the struct above is wrong: a bug, not a condition
 	}
@@ -94,6 +88,16 @@ func run(args []string) int {
 	defer stop()
 	kctx.BindTo(ctx, (*context.Context)(nil))
 	return report(kctx.Run(), kctx.Selected().FullPath())
+}
+
+func newParser(commands *cli) (*kong.Kong, error) {
+	return kong.New(commands,
+		kong.Name("lockstep"),
+		kong.Description(description),
+		kong.Vars{"targets": strings.Join(target.Names(), ", ")},
+		kong.Configuration(loadConfigFile),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoAppDescFormat: true}),
+	)
 }
 
 // report says in one line what went wrong, if anything did, and returns the

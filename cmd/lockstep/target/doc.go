@@ -14,8 +14,8 @@
 // disk below, the page cache as its write cache, and fsync as its flush. Where the
 // kernel needs a block device it is a loop device over that file. Each opening begins
 // with new files and new connections, and as nothing but zeroes is in the copies, they are in sync without
-// a copy of one to the other. After each use the volume is stopped, and the files are
-// compared.
+// a copy of one to the other. After each use it is asked whether all copies were in sync
+// all the time (volume.whole), then the volume is stopped, and the files are compared.
 //
 // What differs is in Facts as a setting, with its reason; a flush most of all: where
 // it does not wait for the other site, that is said.

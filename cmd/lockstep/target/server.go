@@ -3,7 +3,6 @@ package target
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 
@@ -37,5 +36,3 @@ func nbdkitArgs(host, ready, path string) []string {
 func serverCommand(host string) string {
 	return fmt.Sprintf("site b: nbdkit --ipaddr=%s --port=%s file b", host, nbdPort)
 }
-
-func serverAddr(host string) string { return net.JoinHostPort(host, nbdPort) }

@@ -352,6 +352,15 @@ func TestEmulatedCPUIsTold(t *testing.T) {
 	}
 }
 
+func TestClockOfInstructionsIsTold(t *testing.T) {
+	for line, want := range map[string]bool{"quiet lockstep.clock=instructions\n": true, "quiet lockstep.clock=host": false, "": false} {
+		h := Host{Emulated: true, CountsInstructions: countsInstructions(line)}
+		if h.CountsInstructions != want || strings.Contains(h.slow(), "17 times") == want || strings.Contains(h.slow(), "2 ns each") != want {
+			t.Errorf("%q: %+v says %q", line, h, h.slow())
+		}
+	}
+}
+
 func TestValueInJSON(t *testing.T) {
 	for _, v := range []Value{12.5, unknown} {
 		text, err := json.Marshal(v)

@@ -105,9 +105,10 @@ address() {
 start_node() {
     local how=(--nbd "unix:$lab/$1.sock")
     [ "$1" != w ] || how=(--witness)
-    # An emulated CPU may let a node wait longer than it takes elsewhere to be lost.
+    # An emulated CPU may let a node wait longer than it takes elsewhere to be lost, and
+    # what is to be tried is not how resync gives way to writes.
     lockstep node --name "$1" --data "$lab/$1" --listen "$(address "$1")" --cluster "$cluster" \
-        --heartbeat "${HEARTBEAT:-1s}" "${how[@]}" >>"$lab/$1.log" 2>&1 &
+        --heartbeat "${HEARTBEAT:-1s}" --resync-within 3s "${how[@]}" >>"$lab/$1.log" 2>&1 &
     node[$1]=$!
 }
 

@@ -31,7 +31,7 @@ load() {
     while [ ! -e "$lab/done" ]; do
         pass=$((pass + 1))
         timeout 180 fio --output="$lab/fio.log" --directory="$lab/mnt" --verify=crc32c --verify_fatal=1 --verify_state_save=0 \
-            --size=4m --bsrange=4k-64k --rate=1m --rw=randwrite --fallocate=none --group_reporting --randseed="$pass" \
+            --size=3m --bsrange=4k-64k --rate=512k --rw=randwrite --fallocate=none --group_reporting --randseed="$pass" \
             --name=buffered --ioengine=psync --fsync=32 --numjobs=2 \
             --name=direct --ioengine=libaio --iodepth=8 --direct=1 \
             --name=durable --ioengine=psync --sync=dsync --size=1m --rate=256k || return 1

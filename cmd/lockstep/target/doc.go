@@ -25,8 +25,9 @@
 // What a driver does it puts on a run, with how to undo it, before or at once after it
 // did it. Compare and Close undo in reverse order, and go on after a failure. Processes
 // die with this one, loop devices free themselves. What the kernel keeps (a DRBD
-// resource, an md array) is written down before it is made, in a locked file in
-// /run/lockstep, with what identifies it: the file below it, the UUID. The next Open removes
+// resource, an md array, a device that lockstep attach left) is written down before it is made, in a locked file in
+// /run/lockstep, with what identifies it: the file below it, the UUID, the
+// identifier of who attached it. The next Open removes
 // what is on record and is what the record says; anything else it does not touch, and
 // says what is in the way.
 //

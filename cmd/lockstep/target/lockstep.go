@@ -38,8 +38,8 @@ type cluster struct {
 	volumes int // made so far
 }
 
-func newLockstep(_ context.Context, c *Config, life *run) (driver, error) {
-	return &cluster{conf: c, life: life, link: filepath.Join(c.Scratch, "data")}, nil
+func newLockstep(ctx context.Context, c *Config, life *run) (driver, error) {
+	return &cluster{conf: c, life: life, link: filepath.Join(c.Scratch, "data")}, c.keepDevices(ctx, life)
 }
 
 func (c *cluster) wire() sweep.Wire          { return c.conf.Wire }

@@ -21,8 +21,8 @@ type quorum struct {
 	version string
 }
 
-func newQuorum(ctx context.Context, c *Config, _ *run) (driver, error) {
-	return &quorum{c, toolVersion(ctx, "qemu-storage-daemon") + "; " + toolVersion(ctx, "nbdkit")}, nil
+func newQuorum(ctx context.Context, c *Config, life *run) (driver, error) {
+	return &quorum{c, toolVersion(ctx, "qemu-storage-daemon") + "; " + toolVersion(ctx, "nbdkit")}, c.keepDevices(ctx, life)
 }
 
 func (q *quorum) wire() sweep.Wire { return q.conf.Wire }

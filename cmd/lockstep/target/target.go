@@ -37,6 +37,8 @@ type Config struct {
 	Heartbeat  time.Duration // lockstep node --heartbeat. Optional
 	Poll       time.Duration // lockstep node --poll. Optional
 	Congestion string        // lockstep node --congestion. Optional
+
+	devices *record // of what is attached, where Kernel is set
 }
 
 // Target is one kind of mirrored volume. One goroutine calls its methods.

@@ -34,7 +34,7 @@
 #   scripts/provision.sh install
 #   scripts/provision.sh configure --name a --cluster "$C"
 #   scripts/provision.sh node
-#   lockstep volume create vol --size 1GiB --on a,b     # once all three are there
+#   lockstep volume create vol --size 1GiB --on a,b --admin /var/lib/lockstep   # once all three are there
 #   scripts/provision.sh attach vol --device /dev/nbd0
 #
 # Exit status: 0 done, 1 it failed, 2 it was asked wrongly.

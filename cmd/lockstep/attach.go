@@ -46,6 +46,9 @@ Ctrl-C or SIGTERM detaches: if the device is mounted, when it is not any more. A
 second signal ends the agent at once, as kill -9 does: the device stays, works as long
 as its node does, and is taken over when the same command is run again.
 
+A request keeps the timeout that it began with: one whose reply always takes longer is
+asked again for ever. Where a volume can be that slow, begin with a longer --timeout.
+
 A volume that is deleted, made anew or brought back without what it acknowledged ends
 the device, when every node says so: I/O errors rather than other data. Errors remain, too:
 what the primary's disk cannot read, a full disk with no other copy, a volume's policy
@@ -64,6 +67,7 @@ on a network that holds it up for seconds, it may land on newer data.
 
 Examples:
   lockstep attach vol --nodes unix:/run/lockstep/nbd.sock,tcp:10.0.0.2:10809 &
+  until [ "$(blockdev --getsize64 /dev/nbd0)" != 0 ]; do sleep 0.1; done
   mkfs.ext4 /dev/nbd0 && mount /dev/nbd0 /mnt
   lockstep attach nbd://10.0.0.9/disk --device /dev/nbd3
   umount /mnt; lockstep detach /dev/nbd0

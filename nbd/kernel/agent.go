@@ -251,6 +251,10 @@ func (a *Agent) lose() {
 	if !a.gone() { // else that is why
 		a.log.Warn("lost the server: requests wait", "addr", from)
 	}
+	if a.timer.unserved() {
+		a.log.Warn("servers let this device in and then do not reply in time: is the volume served? (lockstep status says why not; a volume that is slower than the request timeout wants a longer one)",
+			"lost_in_a_row", a.timer.short)
+	}
 }
 
 // errDisconnected: somebody ended the device.
@@ -267,7 +271,7 @@ func (a *Agent) recover(ctx context.Context) error {
 		if err == nil {
 			a.path, a.said, a.proved = p, time.Time{}, true
 			a.timer.attached(time.Now())
-			a.log.Info("attached", "addr", p.where(), "after", time.Since(a.since).Round(time.Millisecond), "request_timeout", a.timer.timeout)
+			a.log.Info("attached", "addr", p.where(), "after", time.Since(a.since).Round(time.Millisecond), "timeout_of_new_requests", a.timer.timeout)
 			if a.conf.Export == nil {
 				a.log.Warn("this server is not known to have ended what the earlier connection asked for: a write that it was slow over may land on newer data")
 			}

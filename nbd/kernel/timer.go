@@ -10,6 +10,7 @@ type timer struct {
 	least   time.Duration
 	timeout time.Duration
 	since   time.Time // of the present path
+	short   int       // paths in a row that were lost soon
 }
 
 const (
@@ -24,8 +25,15 @@ func (t *timer) attached(at time.Time) { t.since = at }
 func (t *timer) lost(at time.Time) {
 	switch lasted := at.Sub(t.since); {
 	case lasted >= calm:
-		t.timeout = t.least
+		t.timeout, t.short = t.least, 0
 	case lasted < 3*t.timeout+2*time.Second: // a request of its first moments, and the kernel's own slack
 		t.timeout = max(t.least, min(2*t.timeout, maxTimeout))
+		t.short++
+	default:
+		t.short = 0
 	}
 }
+
+// unserved says, once, that path after path was lost soon: servers let the agent in and
+// then do not answer in time.
+func (t *timer) unserved() bool { return t.short == 3 }

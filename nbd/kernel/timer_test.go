@@ -28,3 +28,22 @@ func TestASlowServerGetsTime(t *testing.T) {
 		}
 	}
 }
+
+// TestNobodyReplies is said at the third path in a row that was lost soon, and once.
+func TestNobodyReplies(t *testing.T) {
+	at := time.Unix(0, 0)
+	m := timer{least: time.Second, timeout: time.Second}
+	for i, tc := range []struct {
+		lasted time.Duration
+		want   bool
+	}{
+		{time.Second, false}, {time.Second, false}, {time.Minute, false}, // it did reply
+		{time.Second, false}, {time.Second, false}, {time.Second, true}, {time.Second, false},
+	} {
+		m.attached(at)
+		at = at.Add(tc.lasted)
+		if m.lost(at); m.unserved() != tc.want {
+			t.Errorf("loss %d: said %v, want %v", i, !tc.want, tc.want)
+		}
+	}
+}

@@ -20,6 +20,10 @@ const Precision = 20 * time.Microsecond
 // can be proved on: what it has is allowed to every delay.
 const MostBaseline = 250 * time.Microsecond
 
+// MostBaselineTail is the longest that 99 of 100 round trips without a link may take:
+// a machine that pauses longer keeps packets waiting, whatever the link is.
+const MostBaselineTail = 2 * time.Millisecond
+
 // Config says what to prove.
 type Config struct {
 	Backend sites.Backend // empty is sites.Netem

@@ -28,7 +28,8 @@
 // A median delay may be off by Precision (20 us) and the round trip that this
 // machine has at 0 km, which is measured first: what packets take without any link
 // is as well as a delay can be kept here. Real CPUs have less than ten of it, emulated
-// ones 40 to 90; with more than MostBaseline (250 us) nothing is proved.
+// ones 40 to 90; with more than MostBaseline (250 us), or a p99 above
+// MostBaselineTail (2 ms), nothing is proved.
 //
 // A share, a mean or a distance between distributions may be off by what chance
 // does with that many probes, four standard errors: of 10,000 correct figures it

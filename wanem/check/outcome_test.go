@@ -115,11 +115,14 @@ func TestJudge(t *testing.T) {
 // TestSlowMachineProvesNothing: what the machine has without a link is allowed to
 // every delay, so it must be little.
 func TestSlowMachineProvesNothing(t *testing.T) {
-	if r := baselineRow(MostBaseline, ""); r.Verdict != Baseline {
+	if r := baselineRow(MostBaseline, MostBaselineTail, ""); r.Verdict != Baseline {
 		t.Errorf("%v: %s", MostBaseline, r.Verdict)
 	}
-	if r := baselineRow(MostBaseline+1, ""); r.Verdict != Failed {
+	if r := baselineRow(MostBaseline+1, MostBaselineTail, ""); r.Verdict != Failed {
 		t.Errorf("more than %v: %s", MostBaseline, r.Verdict)
+	}
+	if r := baselineRow(0, MostBaselineTail+1, ""); r.Verdict != Failed {
+		t.Errorf("a p99 of more than %v: %s", MostBaselineTail, r.Verdict)
 	}
 }
 

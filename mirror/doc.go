@@ -116,7 +116,9 @@
 //	local write or sync fails  That op gets the error. The copies may differ there, so the
 //	                           volume takes no more writes (ErrFailed); reads go on. When
 //	                           it is opened again the replicas are made equal.
-//	local read fails           That read gets the error.
+//	local read fails           That read gets the error, although another copy may have the
+//	                           data: a sector that neither has would make the volume go
+//	                           from one to the other for ever.
 //	primary crashes            Unacknowledged writes may be at any site or none. See Promotion.
 //	primary lost power         It waits for all that were in sync. If one of them kept its
 //	                           power: ErrBetterCopy, serve that one.

@@ -305,12 +305,21 @@ func (m *Machine) Step(ev Event) []Action {
 func (m *Machine) stepStopped(ev Event) {
 	switch ev.Kind {
 	case EvSubmit:
-		ev.Op.Err = m.stopped
+		ev.Op.Err = m.refusal()
 		m.do(ActComplete, ev.Op)
 	case EvRecheck:
 		ev.Copy.Err = m.stopped
 		m.rechecked(ev.Copy)
 	}
+}
+
+// refusal is what ops come to that arrive after the end. In a group, whoever leads next
+// does them, whatever ended this volume.
+func (m *Machine) refusal() error {
+	if m.conf.Lease > 0 && !errors.Is(m.stopped, ErrDeposed) && !errors.Is(m.stopped, ErrClosed) {
+		return fmt.Errorf("%w: %w", ErrDeposed, m.stopped)
+	}
+	return m.stopped
 }
 
 func (m *Machine) stop(err error) {

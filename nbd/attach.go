@@ -34,6 +34,9 @@ func (c *conn) attach(ctx context.Context, e *Export) (Backend, error) {
 	if e.Attach == nil {
 		return e.Backend, nil
 	}
+	if peerGone(c.raw) { // to enter for nobody may have effects on others
+		return nil, io.EOF
+	}
 	var watch sync.WaitGroup
 	watch.Go(func() { c.watch(ctx, cancel) })
 	own, err := e.Attach(ctx)
@@ -95,6 +98,24 @@ func (c *conn) watch(ctx context.Context, cancel context.CancelFunc) {
 	}
 }
 
+// heed closes c when its backend can do nothing for it any more. The function that it
+// returns ends that, and waits for it.
+func (c *conn) heed() (stop func()) {
+	if c.own == nil || c.own.Over() == nil {
+		return func() {}
+	}
+	served := make(chan struct{})
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		select {
+		case <-c.own.Over():
+			c.hangup()
+		case <-served:
+		}
+	})
+	return func() { close(served); watch.Wait() }
+}
+
 func (c *conn) stand(p place) {
 	c.srv.mu.Lock()
 	c.place = p
@@ -134,6 +155,23 @@ func (s *Server) DropExport(name string) {
 			c.hangup()
 		}
 	}
+}
+
+// partIfIdle lets a client go that has no request in flight and has sent none that is yet
+// to be read. Nothing more is received from it: on a unix socket it can't send any more,
+// and what it had sent meanwhile is still answered. (TCP does not tell it; what it sends at
+// that moment gets no answer.)
+func (c *conn) partIfIdle() {
+	if c.parting.Load() {
+		return
+	}
+	c.raw.Control(func(fd uintptr) { //nolint:errcheck // closed already is fine
+		unread, err := unix.IoctlGetInt(int(fd), unix.TIOCINQ)
+		if err == nil && unread == 0 && c.empty.Load() && c.flow.requests.Load() == 0 {
+			c.parting.Store(true)
+			unix.Shutdown(int(fd), unix.SHUT_RD) //nolint:errcheck // likewise
+		}
+	})
 }
 
 // hangup closes the socket at once; what is in flight is dropped when the

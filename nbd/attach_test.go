@@ -62,9 +62,12 @@ func (s *shelf) Find(name string) (Export, error) {
 type attachment struct {
 	Backend
 	closed chan struct{}
+	over   chan struct{}
 }
 
 func (a *attachment) Close() { close(a.closed) }
+
+func (a *attachment) Over() <-chan struct{} { return a.over }
 
 // attaching is an export whose connections each get an attachment, which is sent to
 // the channel.

@@ -34,4 +34,7 @@ type Backend interface {
 type Attachment interface {
 	Backend
 	Close()
+	// Over is closed when nothing can be done for the client here any more: then its
+	// connection is closed, so that it comes again or goes elsewhere. Nil: never.
+	Over() <-chan struct{}
 }

@@ -27,6 +27,11 @@ type conn struct {
 	send  sender
 	flow  flow
 
+	transmitting atomic.Bool // the handshake is over
+	empty        atomic.Bool // the reader holds nothing that was received, and waits
+
+	parting atomic.Bool // nothing more is received
+
 	stopped  atomic.Bool   // the reader must end
 	draining atomic.Bool   // the reader has ended
 	gone     atomic.Bool   // nobody can get an answer any more
@@ -59,11 +64,15 @@ func (s *Server) newConn(nc net.Conn) (*conn, error) {
 func (c *conn) transmit() error {
 	c.initReceiver()
 	c.initSender()
+	c.transmitting.Store(true)
 	quit := make(chan struct{})
 	var writer sync.WaitGroup
 	writer.Go(func() { c.write(quit) })
 
 	err := c.receive()
+	if c.parting.Load() && err == io.EOF {
+		err = errStopped
+	}
 	if !errors.Is(err, errDisconnect) && !errors.Is(err, errStopped) {
 		c.gone.Store(true)
 	}

@@ -25,9 +25,10 @@ const (
 
 // Info is what a client learned about its export.
 type Info struct {
-	Export string
-	Size   uint64 // bytes
-	Flags  TransmissionFlags
+	Export      string
+	Description string // what the server says of the export, if it was asked and does
+	Size        uint64 // bytes
+	Flags       TransmissionFlags
 
 	// Block sizes in bytes; the defaults 1, 4096 and 32 MiB if the server does
 	// not say.
@@ -107,6 +108,10 @@ func newNegotiation(rw io.ReadWriter, export string) *negotiation {
 	return n
 }
 
+// ErrUnknownExport is wrapped by the error of a handshake whose server has no export
+// of that name.
+var ErrUnknownExport = errors.New("the server has no such export")
+
 // errRefused is the cause when the server refuses an option.
 type errRefused struct {
 	kind uint32
@@ -115,13 +120,21 @@ type errRefused struct {
 
 func (e *errRefused) Error() string {
 	what := fmt.Sprintf("the server refuses with error %#x", e.kind)
-	if e.kind == protocol.NEGOTIATION_TYPE_REPLY_ERR_UNKNOWN {
-		what = "the server has no such export"
+	if e.Unwrap() != nil {
+		what = ErrUnknownExport.Error()
 	}
 	if e.text != "" {
 		what += fmt.Sprintf(": %.256q", e.text)
 	}
 	return what
+}
+
+// Unwrap says which of the errors that callers can tell apart it is.
+func (e *errRefused) Unwrap() error {
+	if e.kind == protocol.NEGOTIATION_TYPE_REPLY_ERR_UNKNOWN {
+		return ErrUnknownExport
+	}
+	return nil
 }
 
 func (n *negotiation) run() error {
@@ -139,7 +152,13 @@ func (n *negotiation) run() error {
 	case !errors.As(err, &refused):
 		return err
 	}
-	err = n.enter()
+	return n.begin()
+}
+
+// begin enters transmission, by whichever option the server knows.
+func (n *negotiation) begin() error {
+	err := n.enter()
+	var refused *errRefused
 	if errors.As(err, &refused) && refused.kind == protocol.NEGOTIATION_TYPE_REPLY_ERR_UNSUPPORTED {
 		return n.exportName()
 	}
@@ -226,8 +245,9 @@ func (n *negotiation) setContext() error {
 
 func (n *negotiation) enter() error {
 	b := appendString(nil, n.info.Export)
-	b = binary.BigEndian.AppendUint16(b, 1)
+	b = binary.BigEndian.AppendUint16(b, 2)
 	b = binary.BigEndian.AppendUint16(b, protocol.NEGOTIATION_TYPE_INFO_BLOCKSIZE)
+	b = binary.BigEndian.AppendUint16(b, protocol.NEGOTIATION_TYPE_INFO_DESCRIPTION)
 	described := false
 	err := n.option(protocol.NEGOTIATION_ID_OPTION_GO, b, func(kind uint32, data []byte) error {
 		if kind != protocol.NEGOTIATION_TYPE_REPLY_INFO || len(data) < 2 {
@@ -240,6 +260,8 @@ func (n *negotiation) enter() error {
 			described = true
 		case info == protocol.NEGOTIATION_TYPE_INFO_BLOCKSIZE && len(d) == 12:
 			return n.setBlocks(binary.BigEndian.Uint32(d), binary.BigEndian.Uint32(d[4:]), binary.BigEndian.Uint32(d[8:]))
+		case info == protocol.NEGOTIATION_TYPE_INFO_DESCRIPTION:
+			n.info.Description = string(d[:min(len(d), maxString)])
 		}
 		return nil
 	})

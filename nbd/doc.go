@@ -73,16 +73,19 @@
 //	  FAST_ZERO without it            ENOTSUP
 //	length 0                          success without asking the backend (BLOCK_STATUS: EINVAL)
 //	no such export                    ERR_UNKNOWN
-//	found or attached with an error   ERR_POLICY with its text; the client may ask again
+//	found or attached with an error   ERR_POLICY with its text; the client may ask again.
+//	                                  ERR_UNKNOWN if that is fs.ErrNotExist
 //	EXPORT_NAME of such a one         the connection is closed: it has no error reply
 //	export dropped                    the connection is closed, as if its client had gone
 //	failed by the backend             error reply; the errno in the chain, or EIO
+//	  with ErrHangup                  the connection is closed: its client should go elsewhere
 //	option unknown / malformed / big  ERR_UNSUP / ERR_INVALID / ERR_TOO_BIG
 //	wrong magic, unknown client flags,
 //	options without end, 10 s passed  the connection is closed
 //	client gone                       what is in flight is finished, its replies dropped
 //	too many connections              a new one is closed at once
-//	shutdown                          reading ends, what was submitted is answered, then closed
+//	shutdown                          closed when nothing is in flight; if that is not within
+//	                                  200 ms, reading ends, what was submitted is answered, then
 //
 // Of errnos the protocol knows EPERM (also for EACCES, EROFS), EIO, ENOMEM, EINVAL,
 // ENOSPC (also for EDQUOT, EFBIG), EOVERFLOW, ENOTSUP and ESHUTDOWN.
@@ -132,5 +135,6 @@
 // # Client
 //
 // [Dial] connects to what an NBD URI names. A [Client] may be used by many
-// goroutines at once; each call is one request in flight.
+// goroutines at once; each call is one request in flight. [Negotiate] only does the
+// handshake, for someone else to go on with the socket: package kernel.
 package nbd

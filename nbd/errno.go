@@ -7,6 +7,11 @@ import (
 	"github.com/pojntfx/go-nbd/pkg/protocol"
 )
 
+// ErrHangup in a [Request]'s Err closes its client's connection instead of answering:
+// the client should go elsewhere, or come again, with what it has no reply for. An
+// error reply would be final.
+var ErrHangup = errors.New("the connection is closed, so that its client comes again")
+
 // errnoOf picks the NBD error number for err; the protocol knows only a few.
 func errnoOf(err error) uint32 {
 	if err == nil {

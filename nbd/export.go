@@ -40,7 +40,8 @@ type Export struct {
 	// Backend executes the requests of all connections. If Attach is set, each has
 	// its own instead: Attach is called when a client enters the export, and may
 	// wait until ctx ends, after Limits.Handshake or when the client has gone. Its
-	// error is told to the client, who may try again.
+	// error is told to the client, who may try again; not if it wraps fs.ErrNotExist,
+	// for then there is nothing to be had under that name any more.
 	Backend Backend
 	Attach  func(ctx context.Context) (Attachment, error)
 }

@@ -144,7 +144,7 @@ func (h *handshake) info(o option) (done bool, err error) {
 	if enter {
 		err := h.enter(e)
 		if errors.Is(err, errUnattached) {
-			return false, h.reply(o.id, NBD_REP_ERR_POLICY, text(err))
+			return false, h.refuseName(o.id, err)
 		}
 		if err != nil {
 			return false, err
@@ -224,10 +224,10 @@ func (h *handshake) enter(e *Export) error {
 	return nil
 }
 
-// refuseName answers an option about an export that was not found.
+// refuseName answers an option about an export that was not found, or can't be entered.
 func (h *handshake) refuseName(id uint32, why error) error {
 	if errors.Is(why, fs.ErrNotExist) {
-		return h.reply(id, protocol.NEGOTIATION_TYPE_REPLY_ERR_UNKNOWN, nil)
+		return h.reply(id, protocol.NEGOTIATION_TYPE_REPLY_ERR_UNKNOWN, text(why))
 	}
 	return h.reply(id, NBD_REP_ERR_POLICY, text(why))
 }

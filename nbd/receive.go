@@ -53,6 +53,7 @@ func (c *conn) receive() error {
 		if err != nil {
 			return err
 		}
+		c.empty.Store(c.recv.r == c.recv.w)
 		if err := c.fill(); err != nil {
 			return err
 		}
@@ -221,5 +222,8 @@ func (c *conn) recvWait() (int, error) {
 func (c *conn) recvOnce(fd uintptr) bool {
 	in := &c.recv
 	in.n, in.errno = in.in.recv(fd)
+	if in.n > 0 {
+		c.empty.Store(false)
+	}
 	return in.errno != unix.EAGAIN
 }

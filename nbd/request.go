@@ -27,7 +27,8 @@ type Request struct {
 	Extents []Extent
 
 	// Err is the outcome, set before Complete; nil is success. The
-	// syscall.Errno in its chain picks the NBD error, without one it is EIO.
+	// syscall.Errno in its chain picks the NBD error, without one it is EIO. With
+	// ErrHangup in its chain there is no reply: the connection is closed.
 	Err error
 
 	// Tag is the backend's own from Submit to Complete.

@@ -1,6 +1,7 @@
 package nbd
 
 import (
+	"errors"
 	"sync"
 	"syscall"
 
@@ -49,6 +50,9 @@ func (c *conn) initSender() {
 // enqueue encodes the replies of completed requests and queues them.
 func (c *conn) enqueue(batch []*Request) {
 	for _, r := range batch {
+		if r.Err != nil && errors.Is(r.Err, ErrHangup) {
+			c.hangup() // before anything of the batch is sent
+		}
 		encodeReply(r, c.structured)
 	}
 	s := &c.send

@@ -176,6 +176,7 @@ func (s *Server) ServeConn(ctx context.Context, nc net.Conn) error {
 	s.log.Debug("nbd: client attached", "export", c.export.Name, "remote", nc.RemoteAddr(), "structured", c.structured)
 	defer s.log.Debug("nbd: client detached", "export", c.export.Name, "remote", nc.RemoteAddr())
 	defer context.AfterFunc(ctx, c.stop)()
+	defer c.heed()()
 	if err := c.transmit(); err != nil {
 		return &Error{Op: "serve export", Subject: fmt.Sprintf("%q", c.export.Name), Err: err}
 	}
@@ -219,6 +220,32 @@ func (s *Server) enter(c *conn) error {
 	return nil
 }
 
+// partTime bounds how long Shutdown waits for clients' idle moments.
+const partTime = 200 * time.Millisecond
+
+// part lets each client go when it waits for nothing: it may be one that goes on
+// elsewhere, and that learns only from its own timer of a request that was never read.
+func (s *Server) part(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, partTime)
+	defer cancel()
+	for s.partFromIdle() && ctx.Err() == nil {
+		sleep(ctx, 500*time.Microsecond)
+	}
+}
+
+// partFromIdle lets those go who are idle now, and says whether any are still there.
+func (s *Server) partFromIdle() (left bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		if c.transmitting.Load() {
+			c.partIfIdle()
+			left = true
+		}
+	}
+	return left
+}
+
 func (s *Server) leave(c *conn) {
 	s.mu.Lock()
 	delete(s.conns, c)
@@ -228,10 +255,11 @@ func (s *Server) leave(c *conn) {
 	s.mu.Unlock()
 }
 
-// Shutdown ends Serve and ServeConn: no new requests are read, those submitted
-// are completed and answered, then connections are closed. When ctx ends first,
-// it closes them at once and returns ctx's error; requests that the backend still
-// has are dropped as it completes them.
+// Shutdown ends Serve and ServeConn: connections are closed at a moment when their client
+// waits for nothing, if there is one soon. Of the others no new requests are read, those
+// submitted are completed and answered, then they are closed. When ctx ends first, it closes
+// them at once and returns ctx's error; requests that the backend still has are dropped as
+// it completes them.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	if !s.closed && len(s.conns) == 0 {
@@ -239,6 +267,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.closed = true
 	s.mu.Unlock()
+	s.part(ctx)
 	s.cancel()
 	select {
 	case <-s.idle:

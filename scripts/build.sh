@@ -11,6 +11,7 @@ version=$(from_git describe --always --dirty --tags)
 commit=$(from_git rev-parse HEAD)
 
 cd "$root"
-go build -trimpath -buildvcs=false \
+# Without cgo, so that all threads can be told what they are for (cmd/lockstep/flusher.go).
+CGO_ENABLED=0 go build -trimpath -buildvcs=false \
     -ldflags "-X main.version=$version -X main.commit=$commit" \
     -o bin/lockstep ./cmd/lockstep

@@ -2,12 +2,13 @@
 # Installs what building and running lockstep needs and this machine lacks.
 # Does nothing, at once, when all is there.
 #
-#   scripts/setup.sh [build|sweep|test|bench]
+#   scripts/setup.sh [build|sweep|test|bench|vm]
 #
 # build  Go alone, which is checked and never installed (default)
 # sweep  what `lockstep sweep --workload` needs as well
 # test   everything that scripts/test.sh runs
 # bench  everything that scripts/bench.sh compares with
+# vm     what scripts/vm.sh makes machines with
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "$0")/lib.sh"
@@ -16,7 +17,8 @@ source "$(dirname "$0")/lib.sh"
 fio=(fio=fio)
 bench=("${fio[@]}" jq=jq column=bsdextrautils nbdkit=nbdkit nbdinfo=libnbd-bin qemu-nbd=qemu-utils
     qemu-storage-daemon=qemu-system-common)
-tests=("${bench[@]}" gcc=gcc nbdcopy=libnbd-bin qemu-io=qemu-utils qemu-img=qemu-utils
+vm=(qemu-system-x86_64=qemu-system-x86 mmdebstrap=mmdebstrap cpio=cpio modprobe=kmod mke2fs=e2fsprogs pkill=procps)
+tests=("${bench[@]}" "${vm[@]}" vagrant=vagrant gcc=gcc nbdcopy=libnbd-bin qemu-io=qemu-utils qemu-img=qemu-utils
     ip=iproute2 ping=iputils-ping shellcheck=shellcheck)
 
 case ${1:-build} in
@@ -24,7 +26,8 @@ build) needs=() ;;
 sweep) needs=("${fio[@]}") ;;
 test) needs=("${tests[@]}") ;;
 bench) needs=("${bench[@]}") ;;
-*) die "unknown set '$1': build, sweep, test or bench" ;;
+vm) needs=("${vm[@]}") ;;
+*) die "unknown set '$1': build, sweep, test, bench or vm" ;;
 esac
 
 check_go() {

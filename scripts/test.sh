@@ -1,18 +1,19 @@
 #!/usr/bin/env bash
 # Runs every test: formatting, vet, shellcheck, unit and interop tests under the
 # race detector, each fuzz target for a moment, the simulator over many seeds and
-# with every sabotage, and the end-to-end scripts.
+# with every sabotage, the end-to-end scripts, and the lab (scripts/lab/ci.sh), whose
+# parts run in virtual machines.
 #
 #   scripts/test.sh                     everything
-#   scripts/test.sh ./nbd/...           one part (no end-to-end scripts)
-#   FUZZ_TIME=1m scripts/test.sh ...    longer fuzzing; 0 for none (default 5s)
-#   SIM_SEEDS=5000 scripts/test.sh      more seeds of 10 virtual minutes (default 500)
+#   scripts/test.sh ./nbd/...           one part (no end-to-end scripts, no lab)
+#   FUZZ_TIME=1m scripts/test.sh ...    longer fuzzing; 0 for none (default 2s)
+#   SIM_SEEDS=5000 scripts/test.sh      more seeds of 10 virtual minutes (default 300)
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "$0")/lib.sh"
 cd "$root"
 
-fuzz_time=${FUZZ_TIME:-5s}
+fuzz_time=${FUZZ_TIME:-2s}
 packages=("${@:-./...}")
 fuzz_targets=0
 scripts=0
@@ -23,7 +24,7 @@ check_sources() {
     unformatted=$(go list -f '{{.Dir}}' "${packages[@]}" | while read -r dir; do gofmt -l "$dir"/*.go; done)
     [ -z "$unformatted" ] || die "not formatted: ${unformatted//$'\n'/ } (mend with: gofmt -w .)"
     go vet "${packages[@]}"
-    find scripts -name '*.sh' -print0 | xargs -0 shellcheck -x .ci/run
+    find scripts -name '*.sh' -print0 | xargs -0 shellcheck -x .ci/run scripts/vm/init
 }
 
 # gotestsum runs go test and ends with what was skipped and why: a skip that
@@ -71,8 +72,8 @@ run_fuzz_targets() {
 }
 
 run_simulator() {
-    say "the simulator, ${SIM_SEEDS:-500} seeds of 10 virtual minutes"
-    go run ./mirror/sim/cmd -seeds "${SIM_SEEDS:-500}" -for 10m -workers "$(nproc)"
+    say "the simulator, ${SIM_SEEDS:-300} seeds of 10 virtual minutes"
+    go run ./mirror/sim/cmd -seeds "${SIM_SEEDS:-300}" -for 10m -workers "$(nproc)"
     say "the simulator, sabotaged"
     go test -count=1 -tags sabotage -timeout=15m -v -run '^TestMutations$' ./mirror/sim | grep -E '^ *--- |^(ok|FAIL|panic)'
 }
@@ -87,10 +88,24 @@ run_scripts() {
     done
 }
 
-scripts/setup.sh test
-check_sources
-run_tests
-run_fuzz_targets
-[ $# -gt 0 ] || run_simulator
-[ $# -gt 0 ] || run_scripts
+# phase runs one and notes how long it took.
+phase() {
+    local from=$SECONDS
+    "$@"
+    phases+=("$1 $((SECONDS - from)) s")
+}
+
+lab() { scripts/lab/ci.sh; }
+
+phases=()
+phase scripts/setup.sh test
+phase check_sources
+phase run_tests
+phase run_fuzz_targets
+if [ $# -eq 0 ]; then
+    phase run_simulator
+    phase run_scripts
+    phase lab
+fi
+say "$(printf '%s, ' "${phases[@]}" | sed 's/, $//')"
 say "all passed in $SECONDS s: ${packages[*]}, $fuzz_targets fuzz targets, $scripts end-to-end scripts"

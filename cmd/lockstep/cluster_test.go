@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"lockstep/cmd/lockstep/api"
+	"lockstep/cmd/lockstep/child"
 	"lockstep/mirror/control"
 	"lockstep/nbd"
 )
@@ -23,13 +25,16 @@ type processes struct {
 	all   *testing.T // T is a step's, which processes outlive
 	dir   string
 	addrs map[string]string
-	procs map[string]*process
+	procs map[string]*child.Process
 
 	adminAt, adminTCP string // a node that serves the admin API at an address more
+
+	patience time.Duration // with a cluster that is to become something
+	flags    []string      // of nodes, beside what each needs
 }
 
-func newProcesses(t *testing.T) *processes {
-	p := &processes{T: t, all: t, dir: t.TempDir(), addrs: map[string]string{}, procs: map[string]*process{}}
+func newProcesses(t *testing.T, flags ...string) *processes {
+	p := &processes{T: t, all: t, dir: t.TempDir(), addrs: map[string]string{}, procs: map[string]*child.Process{}, patience: 20 * time.Second, flags: flags}
 	for _, name := range []string{"a", "b", "w"} {
 		p.addrs[name] = freeAddr(t)
 	}
@@ -38,11 +43,11 @@ func newProcesses(t *testing.T) *processes {
 	}
 	t.Cleanup(func() {
 		for _, proc := range p.procs {
-			proc.kill()
+			proc.Kill()
 		}
 		if t.Failed() {
 			for name, proc := range p.procs {
-				t.Logf("node %s said:\n%s", name, proc.output())
+				t.Logf("node %s said:\n%s", name, proc.Output())
 			}
 		}
 	})
@@ -72,19 +77,18 @@ func (p *processes) start(name string) {
 	}
 	if name == "w" {
 		args = append(args, "--witness")
-	} else {
-		args = append(args, "--nbd", "unix:"+p.socket(name))
 	}
-	cmd := lockstepCommand(p.all, args...)
+	args = append(args, "--nbd", "unix:"+p.socket(name))
+	cmd := lockstepCommand(p.all, append(args, p.flags...)...)
 	cmd.Cancel = func() error { return nil } // ended by name
-	proc, err := startProcess("node "+name, filepath.Join(p.dir, name+".log"), cmd)
+	proc, err := child.Start("node "+name, filepath.Join(p.dir, name+".log"), cmd)
 	if err != nil {
 		p.Fatal(err)
 	}
 	p.procs[name] = proc
-	ctx, cancel := context.WithTimeout(p.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(p.Context(), p.patience)
 	defer cancel()
-	if err := proc.awaitOutput(ctx, "node is up"); err != nil {
+	if err := proc.AwaitOutput(ctx, "node is up"); err != nil {
 		p.Fatal(err)
 	}
 }
@@ -95,7 +99,7 @@ func (p *processes) socket(name string) string { return filepath.Join(p.dir, nam
 func (p *processes) ask(name, method, path string, ask, into any) error {
 	client := api.TCP(p.addrs[name])
 	defer client.Close()
-	ctx, cancel := context.WithTimeout(p.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(p.Context(), p.patience)
 	defer cancel()
 	return client.Get(ctx, method, path, ask, into)
 }
@@ -123,7 +127,7 @@ func (p *processes) awaitVolume(at, what string, ok func(*api.VolumeStatus) bool
 	var last api.Status
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); <-tick.C {
+	for end := time.Now().Add(p.patience); time.Now().Before(end); <-tick.C {
 		if p.ask(at, http.MethodGet, "/status?volume=vol", nil, &last) == nil && ok(&last.Volumes[0]) {
 			return &last.Volumes[0]
 		}
@@ -186,8 +190,15 @@ func (p *processes) anyNodeServes() {
 	if _, err := moved.WriteAt(make([]byte, 512), 0); err != nil {
 		p.Fatal(err)
 	}
-	if _, err := old.WriteAt(make([]byte, 512), 0); err == nil {
-		p.Error("the place that a client left still writes for it")
+	// It gets an error, and keeps its connection: one that it lost it would make anew, and
+	// take the name back.
+	for range 2 {
+		if _, err := old.WriteAt(make([]byte, 512), 0); !errors.Is(err, syscall.ESHUTDOWN) {
+			p.Errorf("the place that a client left, writing for it: %v", err)
+		}
+	}
+	if _, err := moved.WriteAt(make([]byte, 512), 0); err != nil {
+		p.Error(err)
 	}
 	for _, name := range []string{"other", "vol2@vm"} {
 		if _, err := nbd.Dial(p.Context(), "nbd+unix:///"+name+"?socket="+p.socket("a")); err == nil {
@@ -227,7 +238,7 @@ func (p *processes) handoverUnderLoad() {
 func (p *processes) primaryKilled() {
 	p.awaitVolume("b", "led by a, in sync", func(v *api.VolumeStatus) bool { return v.Primary == "a" && bothInSync(v) })
 	w := p.writers()
-	p.procs["a"].kill() // SIGKILL
+	p.procs["a"].Kill() // SIGKILL
 	w.full(p, "b")
 	p.awaitVolume("w", "led by b", func(v *api.VolumeStatus) bool { return v.Primary == "b" && v.By == "b" })
 	p.start("a")
@@ -248,7 +259,7 @@ func (p *processes) primaryKilled() {
 // forced takes away the copy that is in sync: only an operator's word brings the
 // volume back, and who had it open must see an error.
 func (p *processes) forced() {
-	p.procs["a"].kill()
+	p.procs["a"].Kill()
 	c := p.dial("b", "vol")
 	if _, err := c.WriteAt(bytes.Repeat([]byte{9}, 512), 0); err != nil {
 		p.Fatal(err)
@@ -258,7 +269,7 @@ func (p *processes) forced() {
 	if err == nil || !strings.Contains(err.Error(), "lacks writes that were acknowledged") || !strings.Contains(err.Error(), "--accept-data-loss") {
 		p.Fatalf("%v, want to be told what is lost", err)
 	}
-	p.procs["b"].kill()
+	p.procs["b"].Kill()
 	p.start("a")
 	p.awaitVolume("a", "without a primary", func(v *api.VolumeStatus) bool { return v.Standing == nil && v.Primary == "b" })
 	var m api.Moved
@@ -360,7 +371,7 @@ func (p *processes) stopAll() {
 	first := p.awaitVolume("a", "in sync", bothInSync).Primary
 	other := map[string]string{"a": "b", "b": "a"}[first]
 	c := p.dial(other, "vol")
-	if err := p.procs[first].stop(p.Context(), 20*time.Second); err != nil {
+	if err := p.procs[first].Stop(p.Context(), 20*time.Second); err != nil {
 		p.Fatal(err)
 	}
 	p.awaitVolume(other, "handed over", func(v *api.VolumeStatus) bool { return v.Primary == other && v.Standing != nil && v.Standing.Ready })
@@ -374,7 +385,7 @@ func (p *processes) stopAll() {
 		p.Errorf("no handover among the last events: %v", last)
 	}
 	for _, name := range []string{other, "w"} {
-		if err := p.procs[name].stop(p.Context(), 20*time.Second); err != nil {
+		if err := p.procs[name].Stop(p.Context(), 20*time.Second); err != nil {
 			p.Error(err)
 		}
 	}

@@ -92,12 +92,12 @@ func (c *drillCluster) primary(ctx context.Context) (*drillNode, error) {
 }
 
 func (n *drillNode) kill() (func(context.Context) error, error) {
-	n.proc.kill()
+	n.proc.Kill()
 	return func(context.Context) error { return n.start() }, nil
 }
 
 func (n *drillNode) pause() (func(context.Context) error, error) {
-	signal := func(s syscall.Signal) error { return n.proc.cmd.Process.Signal(s) }
+	signal := func(s syscall.Signal) error { return n.proc.Cmd.Process.Signal(s) }
 	return func(context.Context) error { return signal(syscall.SIGCONT) }, signal(syscall.SIGSTOP)
 }
 

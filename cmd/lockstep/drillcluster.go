@@ -95,8 +95,8 @@ func (c *drillCluster) retry(ctx context.Context, f func(context.Context) error)
 		case <-time.After(askEvery):
 		}
 		for _, n := range c.nodes {
-			if n.proc != nil && n.proc.exited() {
-				return n.proc.quote(fmt.Errorf("node %s ended by itself: %w", n.site, exitReason(n.proc.err)))
+			if n.proc != nil && n.proc.Exited() {
+				return n.proc.Quote(fmt.Errorf("node %s ended by itself: %w", n.site, n.proc.Wait()))
 			}
 		}
 	}
@@ -121,7 +121,7 @@ func (c *drillCluster) Settle(ctx context.Context) error {
 		for _, n := range c.nodes {
 			v, err := n.volume(ctx)
 			if err == nil {
-				err = settled(v)
+				err = v.Settled()
 			}
 			if err == nil && first != nil && v.Epoch != first.Epoch {
 				err = fmt.Errorf("epoch %d, and not %d", v.Epoch, first.Epoch)
@@ -133,26 +133,6 @@ func (c *drillCluster) Settle(ctx context.Context) error {
 		}
 		return nil
 	})
-}
-
-// settled says what is not well with a volume.
-func settled(v *api.VolumeStatus) error {
-	switch {
-	case v.Primary == "" || v.Standing == nil:
-		return fmt.Errorf("nobody leads, %s", v.Error)
-	case v.Suspended != "":
-		return fmt.Errorf("suspended: %s", v.Suspended)
-	case v.Standing.Epoch != v.Epoch:
-		return fmt.Errorf("epoch %d is on record, the primary is at %d", v.Epoch, v.Standing.Epoch)
-	case !v.Standing.Ready:
-		return errors.New("the primary is not ready")
-	}
-	for _, r := range v.Replicas {
-		if !r.InSync {
-			return fmt.Errorf("the copy at node %s is not in sync", r.Node)
-		}
-	}
-	return nil
 }
 
 // Compare has the primary compare all copies.
@@ -202,19 +182,22 @@ func (n *drillNode) verify(ctx context.Context) (blocks int64, err error) {
 // when they did not do what they should.
 func (c *drillCluster) dump() {
 	for _, n := range c.nodes {
-		if n.proc != nil && !n.proc.exited() {
-			n.proc.cmd.Process.Signal(syscall.SIGQUIT) //nolint:errcheck // gone already is fine
-			<-n.proc.done
+		if n.proc != nil && !n.proc.Exited() {
+			n.proc.Cmd.Process.Signal(syscall.SIGQUIT) //nolint:errcheck // gone already is fine
+			n.proc.Wait()                              //nolint:errcheck // how it ended is in its log
 		}
 	}
 }
+
+// endTimeout is for one node, with its flush.
+const endTimeout = 10 * time.Second
 
 // stop ends the nodes in good order; one that was not is killed.
 func (c *drillCluster) stop() error {
 	var errs []error
 	for _, n := range c.nodes {
-		if n.proc != nil && !n.proc.exited() {
-			errs = append(errs, n.proc.stop(context.Background(), endTimeout))
+		if n.proc != nil && !n.proc.Exited() {
+			errs = append(errs, n.proc.Stop(context.Background(), endTimeout))
 		}
 	}
 	return errors.Join(errs...)

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"lockstep/cmd/lockstep/api"
+	"lockstep/cmd/lockstep/child"
 	"lockstep/cmd/lockstep/node"
 	"lockstep/wanem/sites"
 )
@@ -24,7 +25,7 @@ type drillNode struct {
 
 	log, data, socket string
 	image             string // of the file system that data is on; "" if it is nothing special
-	proc              *process
+	proc              *child.Process
 }
 
 // nodePort is free: every site has a network namespace of its own.
@@ -47,13 +48,13 @@ func (n *drillNode) start() error {
 	}
 	// Not with the drill's context: an interrupted drill stops its nodes in good order.
 	var err error
-	n.proc, err = startProcess("node "+string(n.site), n.log, n.sites.Command(context.Background(), n.site, name, args...))
+	n.proc, err = child.Start("node "+string(n.site), n.log, n.sites.Command(context.Background(), n.site, name, args...))
 	return err
 }
 
 // inside is a path as the node's mount namespace has it.
 func (n *drillNode) inside(path string) string {
-	return filepath.Join(fmt.Sprintf("/proc/%d/root", n.proc.cmd.Process.Pid), path)
+	return filepath.Join(fmt.Sprintf("/proc/%d/root", n.proc.Cmd.Process.Pid), path)
 }
 
 func (n *drillNode) client() *api.Client {

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"lockstep/cmd/lockstep/child"
+	"lockstep/cmd/lockstep/target"
 	"lockstep/nbd"
 )
 
@@ -61,7 +63,7 @@ type trio struct {
 	dir    string
 	policy string
 	ports  [2]string
-	procs  [3]*process // the primary first
+	procs  [3]*child.Process // the primary first
 
 	counter  atomic.Uint64 // numbers writes: each sector holds the number of its last
 	phase    atomic.Int64  // which blocks are written first in this round
@@ -88,7 +90,7 @@ func newTrio(t *testing.T, policy string, seed uint64) *trio {
 	}
 	t.Cleanup(func() {
 		for _, p := range s.procs {
-			p.kill()
+			p.Kill()
 		}
 	})
 	return s
@@ -105,7 +107,7 @@ func (s *trio) start(i int) {
 	}
 	cmd := lockstepCommand(s.T, args...)
 	cmd.Cancel = func() error { return nil } // ended by name
-	p, err := startProcess(fmt.Sprintf("process %d", i), filepath.Join(s.dir, fmt.Sprintf("%d.log", i)), cmd)
+	p, err := child.Start(fmt.Sprintf("process %d", i), filepath.Join(s.dir, fmt.Sprintf("%d.log", i)), cmd)
 	if err != nil {
 		s.Fatal(err)
 	}
@@ -122,7 +124,7 @@ func (s *trio) dial() *nbd.Client {
 			return c
 		}
 		if time.Now().After(end) {
-			s.Fatalf("no volume after 30 s: %v; %v", err, s.procs[0].quote(errors.New("serve")))
+			s.Fatalf("no volume after 30 s: %v; %v", err, s.procs[0].Quote(errors.New("serve")))
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -147,9 +149,9 @@ func (s *trio) round(i int) {
 	for _, v := range victims {
 		pause(1200 * time.Millisecond) // one after the other: the primary goes on without some, then ends too
 		if stopped {                   // for longer than anybody waits, then killed or going on
-			s.procs[v].cmd.Process.Signal(syscall.SIGSTOP)
+			s.procs[v].Cmd.Process.Signal(syscall.SIGSTOP)
 		} else {
-			s.procs[v].kill()
+			s.procs[v].Kill()
 		}
 	}
 	pause(600 * time.Millisecond)
@@ -158,10 +160,10 @@ func (s *trio) round(i int) {
 	}
 	for _, v := range victims {
 		if stopped && s.rand.IntN(2) == 0 {
-			s.procs[v].cmd.Process.Signal(syscall.SIGCONT)
+			s.procs[v].Cmd.Process.Signal(syscall.SIGCONT)
 			continue
 		}
-		s.procs[v].kill()
+		s.procs[v].Kill()
 		s.start(v)
 	}
 	pause(400 * time.Millisecond)
@@ -232,7 +234,7 @@ func (s *trio) check(round int, c *nbd.Client) {
 func (s *trio) end() {
 	s.awaitSync()
 	for _, p := range s.procs {
-		if err := p.stop(s.Context(), 20*time.Second); err != nil {
+		if err := p.Stop(s.Context(), 20*time.Second); err != nil {
 			s.Fatal(err)
 		}
 	}
@@ -243,7 +245,7 @@ func (s *trio) compare() {
 	s.Helper()
 	s.compared++
 	for i := 1; i < len(s.procs); i++ {
-		if err := compareFiles(s.file(0), s.file(i), killSize); err != nil {
+		if err := target.CompareFiles(s.Context(), s.file(0), s.file(i), killSize); err != nil {
 			s.Fatalf("copy %d: %v", i, err)
 		}
 	}
@@ -255,11 +257,11 @@ func (s *trio) awaitSync() {
 	ctx, cancel := context.WithTimeoutCause(s.Context(), 30*time.Second, errors.New("not in sync after 30 s"))
 	defer cancel()
 	for {
-		out := string(s.procs[0].output())
+		out := string(s.procs[0].Output())
 		if i := strings.LastIndex(out, "in_sync="); i >= 0 && len(out[i:]) >= len(all) && out[i:][:len(all)] == all {
 			return
 		}
-		if err := s.procs[0].pause(ctx, 20*time.Millisecond); err != nil {
+		if err := s.procs[0].Pause(ctx, 20*time.Millisecond); err != nil {
 			s.Fatal(err)
 		}
 	}

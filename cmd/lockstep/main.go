@@ -3,7 +3,7 @@
 //
 // It is thin: one file a subcommand, each of which turns flags into a call of
 // the packages that do the work. The process exits with 0 when the command did
-// what was asked, 1 when it failed and 2 when it was asked wrongly; a verdict is 3 or 4.
+// what was asked, 1 when it failed and 2 when it was asked wrongly; a verdict is 3 or more.
 package main
 
 import (
@@ -12,9 +12,12 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"lockstep/cmd/lockstep/target"
 )
 
 const (
@@ -30,6 +33,8 @@ type cli struct {
 	Handover handoverCmd `cmd:"" help:"Make another node the primary of a volume, without losing anything."`
 	Failover failoverCmd `cmd:"" help:"Make another copy the volume after the primary was lost."`
 	Events   eventsCmd   `cmd:"" help:"Show what happened, when and why."`
+	Attach   attachCmd   `cmd:"" help:"Make a volume, or any NBD export, a block device of this machine, and keep it one while nodes fail."`
+	Detach   detachCmd   `cmd:"" help:"Give such a device up."`
 	Serve    serveCmd    `cmd:"" help:"Serve one volume from two processes, without a cluster: the primary."`
 	Replica  replicaCmd  `cmd:"" help:"Hold a replica of a volume for a serve elsewhere."`
 	Status   statusCmd   `cmd:"" help:"Show how volumes stand: who is primary, who is in sync, and how far resync is."`
@@ -60,7 +65,8 @@ Examples:
     lockstep wan delay --km 100
 
 Exit status: 0 done, 1 it failed, 2 it was asked wrongly; 3 status: something is
-degraded; 4 verify: copies differed.`
+degraded; 4 verify: copies differed;
+5 detach: the device is in use.`
 
 // misuse is an error that the caller can mend by calling differently.
 type misuse struct{ error }
@@ -70,12 +76,7 @@ func (m misuse) Unwrap() error { return m.error }
 func main() { os.Exit(run(os.Args[1:])) }
 
 func run(args []string) int {
-	parser, err := kong.New(&cli{},
-		kong.Name("lockstep"),
-		kong.Description(description),
-		kong.Configuration(loadConfigFile),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoAppDescFormat: true}),
-	)
+	parser, err := newParser(&cli{})
 	if err != nil {
 		panic(err) // the struct above is wrong: a bug, not a condition
 	}
@@ -87,6 +88,16 @@ func run(args []string) int {
 	defer stop()
 	kctx.BindTo(ctx, (*context.Context)(nil))
 	return report(kctx.Run(), kctx.Selected().FullPath())
+}
+
+func newParser(commands *cli) (*kong.Kong, error) {
+	return kong.New(commands,
+		kong.Name("lockstep"),
+		kong.Description(description),
+		kong.Vars{"targets": strings.Join(target.Names(), ", ")},
+		kong.Configuration(loadConfigFile),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoAppDescFormat: true}),
+	)
 }
 
 // report says in one line what went wrong, if anything did, and returns the

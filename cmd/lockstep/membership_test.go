@@ -85,7 +85,7 @@ func (p *processes) nodeJoins() {
 }
 
 func (p *processes) nodeReplaced() {
-	p.procs["b"].kill()
+	p.procs["b"].Kill()
 	p.awaitVolume("a", "led by a alone", func(v *api.VolumeStatus) bool { return v.Primary == "a" && len(v.InSync()) == 1 })
 	p.run("volume", "replica", "replace", "vol", "b", "--by", "c")
 	v := p.awaitVolume("c", "in sync at c", func(v *api.VolumeStatus) bool { return bothInSync(v) && v.Slot("c") >= 0 })

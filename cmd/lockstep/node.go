@@ -85,6 +85,7 @@ func (c *nodeCmd) Run(ctx context.Context) error {
 		return misuse{errors.New("node: no --nbd address: give unix:PATH or tcp:HOST:PORT (only a --witness needs none)")}
 	}
 	conf.Inherit = inherit
+	serveStorage(conf.Log)
 	return node.Run(ctx, conf)
 }
 

@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/alecthomas/kong"
-
 	"lockstep/mirror/control"
 )
 
@@ -19,7 +17,7 @@ import (
 func parseNode(t *testing.T, args ...string) (*nodeCmd, error) {
 	t.Helper()
 	all := new(cli)
-	parser, err := kong.New(all, kong.Name("lockstep"), kong.Configuration(loadConfigFile))
+	parser, err := newParser(all)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,62 +9,65 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 
+	"golang.org/x/sys/unix"
+
+	"lockstep/cmd/lockstep/target"
 	"lockstep/wanem"
 	"lockstep/wanem/sites"
 	"lockstep/wanem/sweep"
 	"lockstep/wanem/tun"
 )
 
-// siteWAN is the link between the sweep's two sites, A and B.
-type siteWAN struct{ *sites.Sites }
-
-func (w siteWAN) SetLink(ctx context.Context, link wanem.Link) error {
-	return w.Sites.SetLink(ctx, sites.A, sites.B, link)
-}
-
-func (w siteWAN) MeasureRTT(ctx context.Context, probes int) (sweep.RTT, error) {
-	rtt, err := w.Sites.MeasureRTT(ctx, sites.A, sites.B, probes)
-	return sweep.RTT{Median: rtt.Median, P99: rtt.P99, Min: rtt.Min}, err
-}
-
-func (w siteWAN) Drops() (uint64, error) { return w.Sites.Drops(sites.A, sites.B) }
-
-// openStand makes two sites and prepares a cluster, with the primary and the witness in
-// A and the other copy in B. It takes distances that the backend cannot keep out of
-// the sweep and says so.
-func (c *sweepCmd) openStand(ctx context.Context, conf *sweep.Config) (*stand, error) {
-	t, err := c.newRig()
+// targetConfig is what the flags say of every target. Lockstep's primary and the witness
+// are in site a and the other copy in site b.
+func (c *sweepCmd) targetConfig(s *sites.Sites, congestion string) (target.Config, error) {
+	out, err := filepath.Abs(c.Out)
 	if err != nil {
-		return nil, err
+		return target.Config{}, err
 	}
 	exe, err := os.Executable()
 	if err != nil {
-		return nil, fmt.Errorf("find this program, to run its nodes: %w", err)
+		return target.Config{}, fmt.Errorf("find this program, to run its nodes: %w", err)
 	}
-	s, err := c.openSites(ctx)
-	if err != nil {
-		return nil, err
+	build := thisBuild()
+	conf := target.Config{
+		Sites: s, Wire: target.SiteWire(s), Exe: exe, Version: fmt.Sprintf("%s (commit %s)", build.Version, build.Commit),
+		Dir: filepath.Join(out, "volume"), Logs: filepath.Join(out, "logs"), Scratch: s.Dir(),
+		Lease: c.Lease, Heartbeat: c.Lease / 2,
+		Size: int64(c.Size), Ack: c.Ack, Kernel: c.Attach == "kernel", Poll: c.Poll, Congestion: congestion,
 	}
-	t.short = filepath.Join(s.Dir(), "data")
+	if c.inMemory(s.Dir()) {
+		conf.Dir, conf.Keep = filepath.Join(s.Dir(), "volume"), conf.Dir
+	}
 	for _, p := range []struct {
 		name string
 		site sites.Site
 		port string
-	}{{"a", sites.A, nodePort}, {"b", sites.B, nodePort}, {witness, c.witnessSite(), witnessPort}} {
-		t.places = append(t.places, place{p.name, net.JoinHostPort(s.Addr(p.site).String(), p.port), func(args ...string) *exec.Cmd {
-			return s.Command(ctx, p.site, exe, args...)
-		}})
+	}{{"a", sites.A, nodePort}, {"b", sites.B, nodePort}, {target.Witness, c.witnessSite(), witnessPort}} {
+		conf.Nodes = append(conf.Nodes, target.Node{
+			Name: p.name, Listen: net.JoinHostPort(s.Addr(p.site).String(), p.port),
+			// Not with the sweep's context: what is attached is detached before they end.
+			Command: func(args ...string) *exec.Cmd { return s.Command(context.Background(), p.site, exe, args...) },
+		})
 	}
-	facts, err := c.facts(s, t)
-	if err == nil {
-		err = dropTooShort(conf, s.Backend())
+	return conf, nil
+}
+
+// inMemory tells whether the copies are to be in the sites' own directory: for a comparison,
+// if that is in memory and has room. A disk's flushes would else be part of some targets'
+// writes, as DRBD's, and not of others'. A database wants flushes that cost something.
+func (c *sweepCmd) inMemory(dir string) bool {
+	if len(c.Target) == 1 && c.Target[0] == "lockstep" || c.Workload == sweep.Pgbench || !target.IsTmpfs(dir) {
+		return false
 	}
-	if err != nil {
-		return nil, errors.Join(err, s.Close())
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return false
 	}
-	return &stand{wan: siteWAN{s}, rig: t, facts: facts}, nil
+	const copies = 2
+	need := (int64(c.Size) + 16<<20) * copies * int64(len(c.Target)) // metadata included
+	return int64(fs.Bavail)*fs.Bsize > need
 }
 
 // openSites makes sites a and b, and one for the witness if that is at a distance.
@@ -94,36 +97,28 @@ func (c *sweepCmd) witnessSite() sites.Site {
 // witnessPort is that of a witness that shares its site with a node.
 const witnessPort = "7801"
 
-func (c *sweepCmd) facts(s *sites.Sites, t *rig) (sweep.Facts, error) {
+// facts are those of the machine and its link; congestion is what TCP is to use at
+// both sites, "" if that is left to the system.
+func (c *sweepCmd) facts(s *sites.Sites) (facts sweep.Facts, congestion string, err error) {
 	sysctls, err := s.Sysctls(sites.A)
 	if err != nil {
-		return sweep.Facts{}, err
+		return facts, "", err
 	}
-	var congestion string
 	err = s.Do(sites.A, func() (err error) {
 		congestion, err = pickCongestion(c.Congestion)
 		return err
 	})
 	if err != nil {
-		return sweep.Facts{}, err
+		return facts, "", err
 	}
-	t.congestion = congestion
-	if congestion == "" {
-		congestion = sysctls["net.ipv4.tcp_congestion_control"]
-	}
-	build := thisBuild()
-	return sweep.Facts{
+	facts = sweep.Facts{
 		Backend: string(s.Backend()), BackendWhy: s.Why(),
-		Congestion: congestion, Sysctls: sysctls,
-		Version: fmt.Sprintf("%s (commit %s)", build.Version, build.Commit),
-		Commands: []string{
-			"site a: lockstep " + strings.Join(t.args(t.places[0]), " "),
-			"site b: lockstep " + strings.Join(t.args(t.places[1]), " "),
-			"site a: lockstep " + strings.Join(t.args(t.places[2]), " "),
-			fmt.Sprintf("lockstep volume create sweepN --size %v --on a,b --ack %s", t.size, t.ack),
-		},
-		Parameters: c.parameters(),
-	}, nil
+		Congestion: congestion, Sysctls: sysctls, Parameters: c.parameters(),
+	}
+	if congestion == "" {
+		facts.Congestion = sysctls["net.ipv4.tcp_congestion_control"]
+	}
+	return facts, congestion, nil
 }
 
 // dropTooShort removes the distances whose delay the relay cannot keep; no

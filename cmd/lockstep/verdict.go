@@ -9,6 +9,7 @@ type verdict int
 const (
 	exitDegraded verdict = 3 // status: not every replica is in sync
 	exitDiffers  verdict = 4 // verify: copies differed, even if they were repaired
+	exitHeld     verdict = 5 // detach: the device is in use
 )
 
 func (v verdict) Error() string {
@@ -17,6 +18,8 @@ func (v verdict) Error() string {
 		return "not every replica is in sync"
 	case exitDiffers:
 		return "copies of the volume differ"
+	case exitHeld:
+		return "the device is in use"
 	}
 	return fmt.Sprintf("exit code %d", int(v))
 }

@@ -82,7 +82,7 @@ func (c *volumeCreateCmd) awaitSync(ctx context.Context) error {
 		}
 		for _, v := range status.Volumes {
 			if v.Volume != nil && v.Name == c.Name {
-				last = settled(&v)
+				last = v.Settled()
 			}
 		}
 		if last == nil {

@@ -18,6 +18,7 @@ type wanCmd struct {
 	Apply    wanApplyCmd    `cmd:"" help:"Put one direction of a link on a real interface (what leaves it)."`
 	Show     wanShowCmd     `cmd:"" help:"Show the links that are on interfaces, and what they dropped."`
 	Clear    wanClearCmd    `cmd:"" help:"Take a link off an interface."`
+	Check    wanCheckCmd    `cmd:"" help:"Prove the link that this machine can make: set, read back and measure all it can do."`
 	GC       wanGCCmd       `cmd:"" name:"gc" help:"Remove what killed sweeps left behind."`
 }
 

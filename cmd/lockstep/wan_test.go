@@ -74,3 +74,17 @@ func TestWanApply(t *testing.T) {
 		}
 	}
 }
+
+// TestWanCheckSaysWhereItCanBeDone: without sch_netem there is nothing to prove, and
+// the lab's virtual machine has it.
+func TestWanCheckSaysWhereItCanBeDone(t *testing.T) {
+	if netem.Available() == nil {
+		t.Skip("this kernel has netem; the test of package check proves it")
+	}
+	out := runLockstep(t, []string{"wan", "check", "--km", "0"})
+	for _, want := range []string{"scripts/vm.sh run --clock instructions -- lockstep wan check", "exit 1"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("wan check says %q, want %q", out, want)
+		}
+	}
+}

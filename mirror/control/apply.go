@@ -157,13 +157,27 @@ func (t transition) create() Result {
 }
 
 func (t transition) attach(v *Volume) Result {
-	if _, known := v.Clients[t.c.Of]; !known && len(v.Clients) >= maxNamed {
+	generation, known := v.Clients[t.c.Of]
+	switch last := v.Sessions[t.c.Of]; {
+	case !known && len(v.Clients) >= maxNamed:
 		return Result{Volume: v, Refused: fmt.Sprintf("volume %q knows %d named clients already", v.Name, maxNamed)}
+	case t.c.Session == nil || !known:
+	case t.c.Session.Agent == last.Agent && t.c.Session.Stay == last.Stay:
+		return Result{Won: true, Volume: v, Generation: generation}
+	case t.c.Session.Agent == last.Agent && t.c.Session.Stay < last.Stay, t.c.Session.Agent != last.Agent && !t.c.Session.First:
+		return Result{Volume: v, Superseded: true}
 	}
 	if v.Clients == nil {
 		v.Clients = map[string]uint64{}
 	}
-	v.Clients[t.c.Of]++
+	v.Clients[t.c.Of] = generation + 1
+	delete(v.Sessions, t.c.Of)
+	if t.c.Session != nil {
+		if v.Sessions == nil {
+			v.Sessions = map[string]Session{}
+		}
+		v.Sessions[t.c.Of] = Session{Agent: t.c.Session.Agent, Stay: t.c.Session.Stay}
+	}
 	t.Volumes[v.Name] = v
 	return Result{Won: true, Volume: v, Generation: v.Clients[t.c.Of]}
 }

@@ -82,6 +82,8 @@ func scripted(t *testing.T, d *datadriven.TestData) Command {
 		c = ReplaceReplica(vol, epoch, node, arg("by"))
 	case "attach":
 		c = Attach(vol, arg("of"))
+	case "resume":
+		c = Resume(vol, arg("of"), Session{Agent: arg("agent"), Stay: uint64(number("stay")), First: d.HasArg("first")})
 	case "node":
 		c = AddNode(node, Node{Addr: arg("addr"), ID: arg("id"), Witness: d.HasArg("witness")})
 	case "remove-node":
@@ -103,6 +105,8 @@ func outcome(r Result) string {
 		return "expired\n"
 	case r.Refused != "":
 		return "refused: " + r.Refused + "\n"
+	case r.Superseded:
+		return "superseded\n"
 	case !r.Won && r.Volume != nil:
 		return "lost\n" + showVolume(r.Volume)
 	case !r.Won:

@@ -31,6 +31,7 @@ type Command struct {
 	New     string          `json:"new,omitempty"`     // node that replaces Node
 	Members []string        `json:"members,omitempty"` // nodes, by slot; of a proposal: as its proposer knows them
 	Of      string          `json:"of,omitempty"`      // the named client that attaches
+	Session *Session        `json:"session,omitempty"` // of that client, if it says so
 	Info    *Node           `json:"info,omitempty"`
 	Nodes   map[string]Node `json:"nodes,omitempty"`
 }
@@ -64,6 +65,7 @@ type Result struct {
 	Won        bool    `json:"won"`             // the change is in force
 	Volume     *Volume `json:"volume,omitempty"`
 	Generation uint64  `json:"generation,omitempty"` // of an attached client
+	Superseded bool    `json:"superseded,omitempty"` // of Resume: another has attached under the client's name since
 	Refused    string  `json:"refused,omitempty"`    // why it can never apply; "" if it applied or merely lost
 	Expired    bool    `json:"expired,omitempty"`    // the sender was forgotten: nobody knows what its last command came to
 }
@@ -121,6 +123,14 @@ func Force(volume string, epoch uint64, node string) Command {
 // Attach begins a new generation of a volume's named client, and returns it.
 func Attach(volume, client string) Command {
 	return Command{Kind: kindAttach, Volume: volume, Of: client}
+}
+
+// Resume is Attach for a client that says which of its own stays this is: several
+// connections of one stay are of one generation, a later stay begins a new one. An agent's
+// first takes over from whoever had the name; after that an agent whose name
+// was taken over is refused (Result.Superseded), so that two never fence each other in turn.
+func Resume(volume, client string, s Session) Command {
+	return Command{Kind: kindAttach, Volume: volume, Of: client, Session: &s}
 }
 
 // AddNode makes a node known, as a non-voter, or changes what is known of it. A voter

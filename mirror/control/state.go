@@ -76,6 +76,16 @@ type Volume struct {
 	Forced      bool              `json:"forced"`      // this epoch began with an operator who accepted the loss of data
 	Policy      Policy            `json:"policy"`
 	Clients     map[string]uint64 `json:"clients,omitempty"` // generation of each named client
+
+	// Sessions has the newest of each named client that began with Resume.
+	Sessions map[string]Session `json:"sessions,omitempty"`
+}
+
+// Session is one stay of a client's agent with a volume.
+type Session struct {
+	Agent string `json:"agent"`           // random, never used again
+	Stay  uint64 `json:"stay"`            // growing with each attempt to be let in somewhere
+	First bool   `json:"first,omitempty"` // it was let in nowhere yet: it takes over from another agent. Not on record
 }
 
 // Replica is a slot of a volume.
@@ -148,13 +158,14 @@ func (v *Volume) Equal(o *Volume) bool {
 	}
 	return v.Name == o.Name && v.ID == o.ID && v.Size == o.Size && v.Epoch == o.Epoch &&
 		v.Primary == o.Primary && v.By == o.By && slices.Equal(v.Replicas, o.Replicas) &&
-		v.Incarnation == o.Incarnation && v.Forced == o.Forced && v.Policy == o.Policy && maps.Equal(v.Clients, o.Clients)
+		v.Incarnation == o.Incarnation && v.Forced == o.Forced && v.Policy == o.Policy &&
+		maps.Equal(v.Clients, o.Clients) && maps.Equal(v.Sessions, o.Sessions)
 }
 
 func (v *Volume) clone() *Volume {
 	c := *v
 	c.Replicas = slices.Clone(v.Replicas)
-	c.Clients = maps.Clone(v.Clients)
+	c.Clients, c.Sessions = maps.Clone(v.Clients), maps.Clone(v.Sessions)
 	return &c
 }
 

@@ -33,7 +33,11 @@
 //
 // A client with a name that attaches to another node begins a new generation there.
 // The primary refuses connections of lower ones, ends those that it has, and waits
-// until nothing of them can be submitted any more, before the new one is welcome.
+// until nothing of them can be submitted any more, before the new one is welcome. Who was
+// superseded is not told an error (ErrSuperseded, [Front.Over]): its client's connection
+// is closed, and what it had no answer for it sends again, where it is now. Connections of
+// a client that are of one generation share a Front at their node, so that what comes by
+// one of them is not overtaken by what comes by another later.
 //
 // # Cost
 //
@@ -62,7 +66,7 @@
 //	offset size field
 //	     0    4 magic        0x4c534631, "LSF1": also the version
 //	     4    1 kind         see below
-//	     5    1 flags        bit 0 FUA, 1 no hole, 2 retry, 3 again
+//	     5    1 flags        bit 0 FUA, 1 no hole, 2 retry, 3 again, 4 forgotten
 //	     6    2 errno        reply: Linux's number, 0 is success
 //	     8    8 tag          names the request on its connection
 //	    16    8 number       write, zero: the op's in its session, from 1; else 0
@@ -82,7 +86,8 @@
 //	zero       6 Front   none; no hole = allocate
 //	flush      7 Front   none
 //	reply      8 primary a read's data, or an error's text, at most 256 bytes;
-//	                     again: not done, or not for good; for the next primary
+//	                     again: not done, or not for good; for the next primary;
+//	                     forgotten: an error, mirror.ErrForgotten
 //	ping       9 both    none
 //
 // A frame that no peer of this version sends, or one whose CRC does not match, ends

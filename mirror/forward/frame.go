@@ -53,12 +53,13 @@ func (k kind) valid() bool { return k >= kindHello && k <= kindPing }
 type flags uint8
 
 const (
-	flagFUA    flags = 1 << iota // acknowledge from stable storage
-	flagNoHole                   // zero: keep the range allocated
-	flagRetry                    // it was sent before, to whomever
-	flagAgain                    // reply: not done for good; send it to the next primary
+	flagFUA       flags = 1 << iota // acknowledge from stable storage
+	flagNoHole                      // zero: keep the range allocated
+	flagRetry                       // it was sent before, to whomever
+	flagAgain                       // reply: not done for good; send it to the next primary
+	flagForgotten                   // reply: an error; whether the op was done before is not known
 
-	allFlags = flagFUA | flagNoHole | flagRetry | flagAgain
+	allFlags = flagFUA | flagNoHole | flagRetry | flagAgain | flagForgotten
 )
 
 var kindOfOp = [...]kind{mirror.Read: kindRead, mirror.Write: kindWrite, mirror.Zero: kindZero, mirror.Flush: kindFlush}

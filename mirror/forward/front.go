@@ -22,6 +22,9 @@ var ErrIsolated = fmt.Errorf("no primary was reached in time: %w", syscall.EIO)
 // ErrAbandoned ends ops of clients that are gone, instead of their being sent again.
 var ErrAbandoned = fmt.Errorf("the client has gone: %w", syscall.ESHUTDOWN)
 
+// ErrSuperseded ends the session of a named client that has attached again elsewhere.
+var ErrSuperseded = fmt.Errorf("the client of that name attached again: %w", syscall.ESHUTDOWN)
+
 // ErrClosed ends what a Front held when it was closed, and what comes later.
 var ErrClosed = fmt.Errorf("the client's session was closed: %w", syscall.ESHUTDOWN)
 
@@ -64,6 +67,7 @@ type FrontConfig struct {
 type Front struct {
 	conf    FrontConfig
 	session uint64
+	over    chan struct{}
 	running sync.WaitGroup // remotes
 	sending sync.WaitGroup // Submits to a volume of this node
 
@@ -97,7 +101,7 @@ type leg struct {
 
 // NewFront returns a Front without a route: ops wait for one.
 func NewFront(conf FrontConfig) *Front {
-	f := &Front{conf: conf, lost: time.Now()}
+	f := &Front{conf: conf, lost: time.Now(), over: make(chan struct{})}
 	f.conf.defaults()
 	var session [8]byte
 	rand.Read(session[:])
@@ -234,15 +238,28 @@ func (f *Front) Drain() { f.sending.Wait() }
 // FrontConfig.Complete or Refused.
 func (f *Front) Fail(err error) {
 	f.mu.Lock()
-	if f.failed == nil {
-		f.failed = err
-	}
+	f.failLocked(err)
 	f.leaveRouteLocked()
 	f.mu.Unlock()
 	f.sending.Wait()
 	f.running.Wait()
 	f.sweep()
 }
+
+// failLocked notes why the session has ended, if it had not.
+func (f *Front) failLocked(err error) {
+	if f.failed != nil {
+		return
+	}
+	f.failed = err
+	if errors.Is(err, ErrClosed) || errors.Is(err, ErrSuperseded) {
+		close(f.over)
+	}
+}
+
+// Over is closed when the session has ended with nothing that its client must be told as
+// an error: it may go on elsewhere.
+func (f *Front) Over() <-chan struct{} { return f.over }
 
 // Close is [Front.Fail] with [ErrClosed].
 func (f *Front) Close() { f.Fail(ErrClosed) }

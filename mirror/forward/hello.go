@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"syscall"
 )
 
 // MaxName bounds the names of a client and of a node in bytes.
@@ -80,6 +81,14 @@ func (r *Refusal) Error() string {
 		return fmt.Sprintf("refused: %v; %q is", r.Reason, r.Primary)
 	}
 	return fmt.Sprintf("refused: %v", r.Reason)
+}
+
+// outcome is what a client's ops come to: one that goes on elsewhere loses nothing.
+func (r *Refusal) outcome() error {
+	if r.Reason == OldGeneration {
+		return ErrSuperseded
+	}
+	return syscall.EIO
 }
 
 func (r *Refusal) append(b []byte) []byte {

@@ -159,6 +159,8 @@ func (k *link) reply(h *header, in *bufio.Reader) error {
 	switch {
 	case h.flags&flagAgain != 0:
 		op.Err = mirror.ErrDeposed
+	case h.flags&flagForgotten != 0:
+		op.Err = fmt.Errorf("the primary: %w", mirror.ErrForgotten)
 	case h.errno != 0:
 		op.Err = &remoteError{text: string(data), errno: syscall.Errno(h.errno)}
 	}

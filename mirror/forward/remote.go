@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"syscall"
 	"time"
 
 	"lockstep/mirror/port"
@@ -64,9 +63,7 @@ func (r *remote) refused(why *Refusal) bool {
 	f := r.front
 	if why.Reason != NotPrimary {
 		f.mu.Lock()
-		if f.failed == nil {
-			f.failed = fmt.Errorf("%w: %w", why, syscall.EIO)
-		}
+		f.failLocked(fmt.Errorf("%w: %w", why, why.outcome()))
 		f.leaveRouteLocked()
 		f.mu.Unlock()
 		f.sweep()

@@ -3,9 +3,11 @@ package forward
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -146,6 +148,38 @@ func TestCloseSilencesTheServer(t *testing.T) {
 	}
 }
 
+// TestErrorsCrossTheConnection: what a client does about an error depends on which it is.
+func TestErrorsCrossTheConnection(t *testing.T) {
+	for name, tc := range map[string]struct{ err, is, not error }{
+		"forgotten":   {mirror.ErrForgotten, mirror.ErrForgotten, mirror.ErrDeposed},
+		"a full disk": {fmt.Errorf("write: %w", syscall.ENOSPC), syscall.ENOSPC, mirror.ErrForgotten},
+		"any other":   {errors.New("no"), syscall.EIO, mirror.ErrForgotten},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := NewServer(ServerConfig{Size: testSize})
+			v := submitterFunc(func(ops []*mirror.Op) {
+				for _, op := range ops {
+					op.Err = tc.err
+				}
+				Dispatch(ops)
+			})
+			c := newCaller(FrontConfig{Dial: func(context.Context, string) (net.Conn, error) {
+				client, server := net.Pipe()
+				go s.Serve(server, v) //nolint:errcheck // it ends with the test
+				return client, nil
+			}})
+			defer s.Close()
+			defer c.front.Close()
+			c.front.Route(Route{Addr: "it"})
+			for _, kind := range []mirror.OpKind{mirror.Write, mirror.Read} {
+				if err := c.start(kind, 0, 0).wait(); !errors.Is(err, tc.is) || errors.Is(err, tc.not) {
+					t.Errorf("a %v: %v, want %v", kind, err, tc.is)
+				}
+			}
+		})
+	}
+}
+
 type submitterFunc func([]*mirror.Op)
 
 func (f submitterFunc) Submit(ops []*mirror.Op) { f(ops) }
@@ -275,6 +309,20 @@ func TestRefusalsEndASession(t *testing.T) {
 		var refusal *Refusal
 		if err := k.wait(); !errors.As(err, &refusal) || refusal.Reason != reason {
 			t.Errorf("%v: the op has %v", reason, err)
+		}
+		moved := reason == OldGeneration // its client goes on elsewhere: that is no I/O error
+		if err := k.op.Err; errors.Is(err, ErrSuperseded) != moved || errors.Is(err, syscall.EIO) == moved {
+			t.Errorf("%v: the op has %v", reason, err)
+		}
+		select {
+		case <-c.front.Over():
+			if !moved {
+				t.Errorf("%v: its client is not told an error", reason)
+			}
+		default:
+			if moved {
+				t.Errorf("%v: its client is not let go", reason)
+			}
 		}
 		if r := <-told; r.Reason != reason {
 			t.Errorf("%v: told of %v", reason, r.Reason)

@@ -220,6 +220,9 @@ func (r *request) encode(b []byte) (head, payload []byte) {
 	case retryable(err):
 		h.flags = flagAgain
 	case err != nil:
+		if errors.Is(err, mirror.ErrForgotten) {
+			h.flags = flagForgotten
+		}
 		text := err.Error()
 		h.errno, payload = errnoOf(err), []byte(text[:min(len(text), maxErrorText)])
 	case r.op.Kind == mirror.Read:

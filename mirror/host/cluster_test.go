@@ -223,7 +223,7 @@ func (c *cluster) attach(at, name string) *user {
 	seat := c.seat(at)
 	u := &user{t: c.t}
 	c.until("attached at "+at, func() bool {
-		front, err := seat.Attach(context.Background(), name, func(ops []*mirror.Op) {
+		front, err := seat.Attach(context.Background(), Client{Name: name}, func(ops []*mirror.Op) {
 			for _, op := range ops {
 				op.Tag.(chan error) <- op.Err
 			}

@@ -21,7 +21,7 @@
 //	stopping   the volume has ended and its last local I/O has not: nothing can be
 //	           followed before that, lest an old write lands on a newer one
 //
-// Every client of the volume at this node has a forward.Front, whatever the node is:
+// Every client's session with the volume at this node has a forward.Front, whatever the node is:
 // its route is the volume if this node leads, the primary's node if another does, and
 // nothing in between. So clients stay through all of that; their I/O pauses.
 //
@@ -48,7 +48,8 @@
 //	the local store, leading  the volume ends (mirror.ErrFailed); the others take over a
 //	                          grace later; the replica here accepts nothing until the node
 //	                          is started on a store that works
-//	the local disk hangs      the seat is stopping until it does not
+//	the local disk hangs      after 500 ms, or 5/3 of a lease if that is longer, another
+//	                          copy in sync is named; the seat is stopping until it does not
 //	this node, leading, is    requests wait. With --on-isolation error (and not --on-loss
 //	cut off from the group    suspend) it steps down after four graces in which nothing
 //	and a copy in sync        could be acknowledged: its clients, here and at nodes that

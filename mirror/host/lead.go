@@ -208,13 +208,17 @@ func (s *Seat) conf(v *control.Volume) mirror.Config {
 		Volume: s.name, Store: s.store, Durable: v.Policy.Ack == "durable",
 		Continue: v.Policy.OnLoss != "suspend", LossTimeout: lease / 3, Beat: lease / 4, Silence: lease,
 		Resync: s.h.conf.Resync, Complete: forward.Dispatch, Preface: s.h.conf.Preface(s.name),
-		Timeout: time.Second, DiskTimeout: s.h.conf.DiskTimeout, Congestion: s.h.conf.Congestion, Log: s.log,
+		Timeout: time.Second, DiskTimeout: diskTimeout(s.h.conf.DiskTimeout, lease), Congestion: s.h.conf.Congestion, Log: s.log,
 	}
 	if s.h.conf.Volume != nil {
 		s.h.conf.Volume(&conf)
 	}
 	return conf
 }
+
+// diskTimeout bounds how long the primary's disk may take: longer than it takes to find
+// that a copy is lost, so that the one that is to take over is known to be there.
+func diskTimeout(limit, lease time.Duration) time.Duration { return max(limit, lease*5/3) }
 
 // reign sees to a volume that is led.
 func (s *Seat) reign(ctx context.Context, v *control.Volume, slot mirror.ReplicaID) error {

@@ -23,11 +23,14 @@ type routes struct {
 	incarnation uint64
 	known       bool // begin was called
 	closed      bool
-	fronts      map[*forward.Front]client
+	fronts      map[*forward.Front]*client
 }
 
 // client is whose a front is.
 type client struct {
+	session control.Session // zero: it said none
+	users   int             // how many attached to the session
+
 	incarnation uint64 // of the volume when it began
 	name        string // empty: it has none
 	generation  uint64
@@ -56,7 +59,7 @@ func (r *routes) set(route forward.Route) {
 // forLocked is where a client's front sends. One that began when the volume had grown on
 // record waits until it is led with that size: before, what lies beyond cannot be
 // done. (Another node's forward.Server sees to that itself.)
-func (r *routes) forLocked(c client) forward.Route {
+func (r *routes) forLocked(c *client) forward.Route {
 	if v, ok := r.route.Volume.(here); ok && c.size > v.size {
 		return forward.Route{}
 	}
@@ -84,7 +87,7 @@ func (r *routes) begin(v *control.Volume) {
 		case c.incarnation != v.Incarnation:
 			over[f] = ErrForgot
 		case c.name != "" && c.generation < v.Clients[c.name]:
-			over[f] = errSuperseded
+			over[f] = forward.ErrSuperseded
 		}
 	}
 	r.mu.Unlock()
@@ -125,31 +128,58 @@ func (r *routes) supersede(name string, generation uint64) {
 	over := map[*forward.Front]error{}
 	for f, c := range r.fronts {
 		if c.name == name && c.generation < generation {
-			over[f] = errSuperseded
+			over[f] = forward.ErrSuperseded
 		}
 	}
 	r.mu.Unlock()
 	r.fail(over)
 }
 
-var errSuperseded = fmt.Errorf("the client of that name attached again: %w", syscall.ESHUTDOWN)
+// errStopping: no client can begin here now.
+var errStopping = errors.New("this node is being stopped, or only starting")
 
-// add begins a front.
-func (r *routes) add(conf forward.FrontConfig) (*forward.Front, error) {
+// add begins a front, or joins the one of its session.
+func (r *routes) add(conf forward.FrontConfig, who Client) (*forward.Front, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed || !r.known {
-		return nil, errors.New("this node is being stopped, or only starting")
+		return nil, errStopping
 	}
 	conf.Incarnation = r.incarnation
+	if who.Session != (control.Session{}) {
+		if r.incarnation != who.Incarnation {
+			return nil, ErrBehind
+		}
+		for f, c := range r.fronts {
+			if c.name == who.Name && c.session == who.Session && c.generation == conf.Generation && c.size == conf.Size {
+				c.users++
+				return f, nil
+			}
+		}
+	}
 	f := forward.NewFront(conf)
 	if r.fronts == nil {
-		r.fronts = map[*forward.Front]client{}
+		r.fronts = map[*forward.Front]*client{}
 	}
-	c := client{r.incarnation, conf.Client, conf.Generation, conf.Size}
+	c := &client{who.Session, 1, r.incarnation, conf.Client, conf.Generation, conf.Size}
 	r.fronts[f] = c
 	f.Route(r.forLocked(c))
 	return f, nil
+}
+
+// leave ends one user's part in a front, and says whether nobody is left.
+func (r *routes) leave(f *forward.Front) (last bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c := r.fronts[f]
+	if c == nil {
+		return true
+	}
+	c.users--
+	if c.users == 0 {
+		delete(r.fronts, f)
+	}
+	return c.users == 0
 }
 
 func (r *routes) remove(f *forward.Front) {
@@ -176,17 +206,37 @@ func (s *Seat) admits(l *lead) bool {
 	return l.server != nil
 }
 
-// Attach begins a client's session. One with a name begins a new generation: what is
-// still under way of the same client elsewhere is refused from now on. complete and
-// gone are forward.FrontConfig's. [Seat.Detach] ends it.
-func (s *Seat) Attach(ctx context.Context, client string, complete func([]*mirror.Op), gone func(tag any) bool) (*forward.Front, error) {
-	conf := forward.FrontConfig{Volume: s.name, Client: client, Complete: complete, Gone: gone, Log: s.log}
-	if client != "" {
-		r, err := s.h.conf.Group.Do(ctx, control.Attach(s.name, client))
-		if err != nil || r.Refused != "" {
-			return nil, errors.Join(fmt.Errorf("attach client %q: %s", client, r.Refused), err)
+// Client is who attaches to a volume.
+type Client struct {
+	Name string // empty: it has none
+
+	// Session, if it is not zero, says which of its agent's stays this is: what attaches
+	// with the same one shares a session, so that their ops keep their order. Then the
+	// client means the volume in this incarnation and of this size, which it was told, and
+	// must not be let in with another.
+	Session     control.Session
+	Incarnation uint64
+	Size        int64 // bytes
+}
+
+// ErrSuperseded refuses a client whose name another has taken over.
+var ErrSuperseded = errors.New("another client attached under this name since")
+
+// ErrBehind refuses a client that was told what the volume was, not what it is.
+var ErrBehind = errors.New("this node has yet to hear what the volume has become: try again")
+
+// Attach begins a client's session, or joins it. One with a name begins a new generation:
+// what is still under way of the same client elsewhere is refused from now on. complete
+// and gone are forward.FrontConfig's, and the same for all who share a session.
+// [Seat.Detach] ends it.
+func (s *Seat) Attach(ctx context.Context, who Client, complete func([]*mirror.Op), gone func(tag any) bool) (*forward.Front, error) {
+	conf := forward.FrontConfig{Volume: s.name, Client: who.Name, Complete: complete, Gone: gone, Log: s.log}
+	if who.Name != "" {
+		generation, err := s.generate(ctx, &who)
+		if err != nil {
+			return nil, err
 		}
-		conf.Generation = r.Generation
+		conf.Generation = generation
 	}
 	s.refresh() // the client was told the size that this node's state says
 	v := s.Record()
@@ -197,10 +247,32 @@ func (s *Seat) Attach(ctx context.Context, client string, complete func([]*mirro
 	if v.Policy.OnIsolation == "error" {
 		conf.Park = s.h.conf.IsolationTimeout
 	}
-	if client != "" {
-		s.supersede(client, conf.Generation)
+	if who.Name != "" {
+		s.supersede(who.Name, conf.Generation)
 	}
-	return s.routes.add(conf)
+	return s.routes.add(conf, who)
+}
+
+// generate begins a generation of a named client, unless its session has one.
+func (s *Seat) generate(ctx context.Context, who *Client) (generation uint64, err error) {
+	command := control.Attach(s.name, who.Name)
+	if who.Session != (control.Session{}) {
+		command = control.Resume(s.name, who.Name, who.Session)
+	}
+	r, err := s.h.conf.Group.Do(ctx, command)
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("attach client %q: %w", who.Name, err)
+	case r.Superseded:
+		return 0, fmt.Errorf("attach client %q: %w", who.Name, ErrSuperseded)
+	case r.Refused != "":
+		return 0, fmt.Errorf("attach client %q: %s", who.Name, r.Refused)
+	case r.Volume == nil || r.Volume.ID != s.id:
+		return 0, errGone
+	case who.Session != (control.Session{}) && (r.Volume.Incarnation != who.Incarnation || r.Volume.Size != who.Size):
+		return 0, ErrBehind
+	}
+	return r.Generation, nil
 }
 
 // supersede ends what is older of a named client than a generation, as far as it goes
@@ -218,9 +290,13 @@ func (s *Seat) supersede(client string, generation uint64) {
 	}
 }
 
-// Detach ends a session; what it had in flight comes back with an error, if it does not
-// end otherwise.
+// Detach ends one user's part in a session. With the last one's, what it had in flight
+// comes back with an error, if it does not end otherwise.
 func (s *Seat) Detach(f *forward.Front) {
-	s.routes.remove(f)
-	f.Close()
+	if s.routes.leave(f) {
+		f.Close()
+	}
 }
+
+// ID is the volume's: one that is made again under the same name has another.
+func (s *Seat) ID() control.ID { return s.id }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# 100 times a primary, a replica, or several of them at once are killed (SIGKILL) or
+# 50 times a primary, a replica, or several of them at once are killed (SIGKILL) or
 # stopped in the middle of writes and started again; every sector is checked after
 # each. Half of the rounds suspend writes meanwhile, half go on without the replica.
 set -euo pipefail
@@ -7,4 +7,4 @@ set -euo pipefail
 source "$(dirname "$0")/../lib.sh"
 cd "$root"
 
-LOCKSTEP_KILL_ROUNDS=${KILL_ROUNDS:-50} go test -count=1 -timeout=20m -v -run '^TestKilledUnderLoad$' ./cmd/lockstep
+LOCKSTEP_KILL_ROUNDS=${KILL_ROUNDS:-25} go test -count=1 -timeout=20m -v -run '^TestKilledUnderLoad$' ./cmd/lockstep

@@ -13,6 +13,8 @@ const (
 	qoptSize  = 24
 	tickNanos = 64 // PSCHED_SHIFT is 6 since Linux 2.6.31
 
+	attrReorder   = 3
+	attrCorrupt   = 4
 	attrLoss      = 5
 	attrRate      = 6
 	attrRate64    = 8
@@ -29,6 +31,14 @@ func encode(c Config) []byte {
 	b := make([]byte, qoptSize, 128)
 	native.PutUint32(b[4:], c.Limit)
 	native.PutUint32(b[8:], probability(c.Loss))
+	native.PutUint32(b[12:], c.ReorderGap)
+	native.PutUint32(b[16:], probability(c.Duplicate))
+	if c.Reorder > 0 {
+		b = appendAttr(b, attrReorder, words(probability(c.Reorder), 0))
+	}
+	if c.Corrupt > 0 {
+		b = appendAttr(b, attrCorrupt, words(probability(c.Corrupt), 0))
+	}
 	if g := c.Bursts; g != (GilbertElliott{}) {
 		b = appendAttr(b, attrLoss|attrNested, appendAttr(nil, lossGE, words(
 			probability(g.Enter), probability(g.Leave), probability(1-g.LossBad), probability(g.LossGood))))
@@ -62,11 +72,15 @@ func decode(b []byte) (Config, error) {
 	}
 	native := binary.NativeEndian
 	c := Config{
-		Delay:    nanos(a, attrLatency64, native.Uint32(b)),
-		Jitter:   nanos(a, attrJitter64, native.Uint32(b[20:])),
-		Limit:    native.Uint32(b[4:]),
-		Loss:     share(native.Uint32(b[8:])),
-		RateBits: 8 * uint64(a.u32(attrRate, 0)),
+		Delay:      nanos(a, attrLatency64, native.Uint32(b)),
+		Jitter:     nanos(a, attrJitter64, native.Uint32(b[20:])),
+		Limit:      native.Uint32(b[4:]),
+		Loss:       share(native.Uint32(b[8:])),
+		Duplicate:  share(native.Uint32(b[16:])),
+		Reorder:    share(a.u32(attrReorder, 0)),
+		ReorderGap: native.Uint32(b[12:]),
+		Corrupt:    share(a.u32(attrCorrupt, 0)),
+		RateBits:   8 * uint64(a.u32(attrRate, 0)),
 	}
 	if rate, ok := a.u64(attrRate64); ok {
 		c.RateBits = 8 * rate

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"strconv"
 	"strings"
 	"testing"
@@ -52,7 +53,7 @@ func encodeVerb(t *testing.T, d *datadriven.TestData) (string, error) {
 	if err := c.Validate(); err != nil {
 		return "", err
 	}
-	options := encode(c.withLimit())
+	options := encode(c.completed())
 	got, err := decode(options)
 	if err != nil {
 		return "", err
@@ -146,6 +147,16 @@ func configArgs(t *testing.T, d *datadriven.TestData) (c Config, err error) {
 		case "leave":
 			c.Bursts.Leave, err = strconv.ParseFloat(value, 64)
 			c.Bursts.LossBad = 1
+		case "reorder":
+			c.Reorder, err = strconv.ParseFloat(value, 64)
+		case "gap":
+			var n uint64
+			n, err = strconv.ParseUint(value, 10, 32)
+			c.ReorderGap = uint32(n)
+		case "duplicate":
+			c.Duplicate, err = strconv.ParseFloat(value, 64)
+		case "corrupt":
+			c.Corrupt, err = strconv.ParseFloat(value, 64)
 		case "rate":
 			c.RateBits, err = strconv.ParseUint(value, 10, 64)
 		case "limit":
@@ -186,11 +197,32 @@ func TestBurstsLoseTheShareThatWasAsked(t *testing.T) {
 	}
 }
 
+// TestReorderSendsTheShareThatWasAsked plays the kernel's counter: packets up to
+// the gap wait, each one after that is sent at once with the probability.
+func TestReorderSendsTheShareThatWasAsked(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	for _, c := range []Config{{}, {Reorder: 0.25}, {Reorder: 0.25, ReorderGap: 1}, {Reorder: 1, ReorderGap: 5}, {Reorder: 0.1, ReorderGap: 20}} {
+		const packets = 200_000
+		atOnce, waited := 0.0, uint32(0)
+		for range packets {
+			if c.Reorder == 0 || waited+1 < c.ReorderGap || rng.Float64() >= c.Reorder {
+				waited++
+				continue
+			}
+			atOnce, waited = atOnce+1, 0
+		}
+		if got := c.MeanReorder(); math.Abs(got-atOnce/packets) > 0.005 {
+			t.Errorf("%v: MeanReorder %v, played %v", c, got, atOnce/packets)
+		}
+	}
+}
+
 // FuzzDecode feeds decode and parseQdisc what a kernel never would. What does
 // decode must survive being encoded and decoded again.
 func FuzzDecode(f *testing.F) {
 	for _, c := range []Config{{}, {Delay: time.Millisecond, Jitter: 1, Loss: 0.1, Limit: 9, Seed: 7},
-		{RateBits: 100_000_000_000, Bursts: Bursts(0.01, 4)}} {
+		{RateBits: 100_000_000_000, Bursts: Bursts(0.01, 4)},
+		{Delay: 1, Reorder: 0.5, ReorderGap: 3, Duplicate: 0.25, Corrupt: 1}} {
 		f.Add(encode(c))
 		f.Add(message(1, Handle<<16, encode(c)))
 	}

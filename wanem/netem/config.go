@@ -24,10 +24,22 @@ type Config struct {
 	Bursts GilbertElliott
 	// RateBits is the capacity in bits per second, in steps of 8; 0 is unlimited.
 	RateBits uint64
+	// Reorder is the probability that a packet is sent at once, and so overtakes
+	// those that wait; it needs a Delay to skip.
+	Reorder float64
+	// ReorderGap lets at least ReorderGap-1 packets wait between two that are sent
+	// at once; 0 is as 1, no least number. With a Reorder of 1 every ReorderGap-th
+	// packet is sent at once.
+	ReorderGap uint32
+	// Duplicate is the probability that a packet is sent twice.
+	Duplicate float64
+	// Corrupt is the probability that one bit of a packet is flipped, anywhere
+	// from its link-layer header on.
+	Corrupt float64
 	// Limit is the number of packets held, those in flight included; 0 lets
 	// Apply size it from rate and delay.
 	Limit uint32
-	// Seed makes jitter and loss repeatable (Linux 6.6 on); 0 lets the kernel choose.
+	// Seed makes jitter, loss and the like repeatable (Linux 6.6 on); 0 lets the kernel choose.
 	Seed uint64
 }
 
@@ -81,6 +93,15 @@ func ForLink(l wanem.Link) (forward, back Config) {
 	return forward, back
 }
 
+// MeanReorder returns the share of all packets that are sent at once in the long
+// run, 0 to 1: ReorderGap-1 packets wait, then as many as chance wants.
+func (c Config) MeanReorder() float64 {
+	if c.Reorder == 0 {
+		return 0
+	}
+	return 1 / (float64(max(c.ReorderGap, 1)-1) + 1/c.Reorder)
+}
+
 // MeanLoss returns the share of all packets lost in the long run, 0 to 1, by
 // either of the two loss models.
 func (c Config) MeanLoss() float64 { return c.Loss + c.Bursts.meanLoss() }
@@ -97,8 +118,15 @@ func (c Config) Validate() error {
 	case c.RateBits%8 != 0:
 		return fieldError("rate", c.RateBits, "a multiple of 8 bits per second")
 	}
+	if (c.Reorder > 0 || c.ReorderGap > 0) && c.Delay == 0 {
+		return fieldError("reorder", c.Reorder, "a delay too: a packet overtakes by skipping it")
+	}
+	if c.ReorderGap > 0 && c.Reorder == 0 {
+		return fieldError("reorder gap", c.ReorderGap, "a reorder probability too, as 1 for every such packet")
+	}
 	for name, p := range map[string]float64{
-		"loss": c.Loss, "burst enter": c.Bursts.Enter, "burst leave": c.Bursts.Leave,
+		"reorder": c.Reorder, "duplicate": c.Duplicate, "corrupt": c.Corrupt, "loss": c.Loss,
+		"burst enter": c.Bursts.Enter, "burst leave": c.Bursts.Leave,
 		"burst loss in bad": c.Bursts.LossBad, "burst loss in good": c.Bursts.LossGood,
 	} {
 		if !(p >= 0 && p <= 1) {
@@ -126,11 +154,29 @@ func (c Config) String() string {
 		fmt.Fprintf(&b, ", bursts (enter %.6g %%, leave %.6g %%, loss %.6g %% in bad, %.6g %% in good)",
 			g.Enter*100, g.Leave*100, g.LossBad*100, g.LossGood*100)
 	}
+	if c.Reorder > 0 {
+		fmt.Fprintf(&b, ", reorder %.6g %% (gap %d)", c.Reorder*100, c.ReorderGap)
+	}
+	if c.Duplicate > 0 {
+		fmt.Fprintf(&b, ", duplicate %.6g %%", c.Duplicate*100)
+	}
+	if c.Corrupt > 0 {
+		fmt.Fprintf(&b, ", corrupt %.6g %%", c.Corrupt*100)
+	}
 	if c.RateBits > 0 {
 		fmt.Fprintf(&b, ", rate %s", wanem.FormatRate(c.RateBits))
 	}
 	fmt.Fprintf(&b, ", limit %d packets", c.Limit)
 	return b.String()
+}
+
+// completed returns c as it is sent: with a limit, and with a gap if it reorders.
+func (c Config) completed() Config {
+	c = c.withLimit()
+	if c.Reorder > 0 && c.ReorderGap == 0 {
+		c.ReorderGap = 1 // 0 would turn reordering off
+	}
+	return c
 }
 
 // withLimit returns c with a limit that holds two bandwidth-delay products of

@@ -79,7 +79,7 @@ func TestForeignQdiscStays(t *testing.T) {
 	})
 }
 
-func TestApply(t *testing.T) {
+func TestKernelApply(t *testing.T) {
 	if err := Available(); err != nil {
 		t.Skipf("needs netem: %v", err)
 	}
@@ -90,10 +90,18 @@ func TestApply(t *testing.T) {
 		{Delay: time.Millisecond, Loss: 0.001, RateBits: 10_000_000_000, Limit: 5000},
 		{Delay: time.Millisecond, Bursts: Bursts(0.01, 4)},
 		{Delay: 9 * time.Second},
+		{Delay: 10 * time.Millisecond, Reorder: 0.25},
+		{Delay: 10 * time.Millisecond, Reorder: 1, ReorderGap: 5, RateBits: 8},
+		{Duplicate: 0.02},
+		{Corrupt: 0.001},
+		{Delay: time.Millisecond, Jitter: MaxJitter, Loss: 1, RateBits: 800_000_000_000, Limit: 1},
+		{Delay: 3, Jitter: 2, Bursts: GilbertElliott{Enter: 0.01, Leave: 0.25, LossBad: 0.75, LossGood: 0.001}, RateBits: 1_000_000,
+			Reorder: 0.5, ReorderGap: 7, Duplicate: 0.125, Corrupt: 0.25, Limit: 1 << 20},
+		{Delay: time.Microsecond},
 	}
 	inNamespace(t, func() {
 		for _, c := range configs { // each over the one before: nothing may stay
-			if err := Apply(1, c); err != nil {
+			if err := Apply(1, c); err != nil { // it reads back
 				t.Errorf("Apply(%v): %v", c, err)
 			}
 		}
@@ -106,9 +114,9 @@ func TestApply(t *testing.T) {
 	})
 }
 
-// TestApplyWire sends datagrams over a loopback with a link on it: they arrive
+// TestKernelApplyWire sends datagrams over a loopback with a link on it: they arrive
 // after the delay and not before, and with certain loss all of them are counted.
-func TestApplyWire(t *testing.T) {
+func TestKernelApplyWire(t *testing.T) {
 	if err := Available(); err != nil {
 		t.Skipf("needs netem: %v", err)
 	}

@@ -63,7 +63,7 @@ func Apply(index int, c Config) error {
 	if err := c.Validate(); err != nil {
 		return err
 	}
-	c = c.withLimit()
+	c = c.completed()
 	switch err := Clear(index); {
 	case errors.Is(err, ErrNone): // nothing to replace
 	case err != nil:

@@ -1,6 +1,7 @@
 package sites
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -45,7 +46,7 @@ func (s *Sites) build() (err error) {
 }
 
 func (s *Sites) newEnd(site, other Site) end {
-	return end{site: site, addr: s.Addr(site), in: s.namespaces[site],
+	return end{site: site, addr: s.Addr(site), seen: s.Addr(site), in: s.namespaces[site],
 		up: "up-" + string(other), far: "far-" + string(other), wire: "to-" + string(site)}
 }
 
@@ -73,9 +74,44 @@ func (p *path) build() (err error) {
 		if err == nil {
 			err = p.routeEnd(way, false)
 		}
+		if err == nil {
+			err = p.introduce(e)
+		}
 		if err != nil {
 			return fmt.Errorf("at site %v: %w", e.site, err)
 		}
+	}
+	return nil
+}
+
+// introduce tells both ends of a veth pair the other's hardware address for good:
+// nothing is asked on the wire then, where the question itself could be late,
+// lost or counted.
+func (p *path) introduce(e *end) error {
+	var site, wire net.HardwareAddr
+	return errors.Join(
+		e.in.do(func() (err error) { site, err = hardwareAddr(e.up); return err }),
+		p.wire.do(func() (err error) { wire, err = hardwareAddr(e.wire); return err }),
+		e.in.do(func() error { return setNeighbour(e.up, p.addr, wire) }),
+		p.wire.do(func() error { return setNeighbour(e.wire, e.addr, site) }))
+}
+
+func hardwareAddr(name string) (net.HardwareAddr, error) {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return nil, fmt.Errorf("find %s: %w", name, err)
+	}
+	return link.Attrs().HardwareAddr, nil
+}
+
+func setNeighbour(name string, addr netip.Addr, hardware net.HardwareAddr) error {
+	index, err := indexOf(name)
+	if err != nil {
+		return err
+	}
+	n := &netlink.Neigh{LinkIndex: index, IP: net.IP(addr.AsSlice()), HardwareAddr: hardware, State: netlink.NUD_PERMANENT}
+	if err := netlink.NeighSet(n); err != nil {
+		return fmt.Errorf("say who %v is on %s: %w", addr, name, err)
 	}
 	return nil
 }
@@ -90,13 +126,7 @@ func (p *path) buildWire() error {
 		return err
 	}
 	for _, e := range p.ends {
-		attrs := netlink.NewLinkAttrs()
-		attrs.Name = e.wire
-		pair := &netlink.Veth{LinkAttrs: attrs, PeerName: e.up, PeerNamespace: netlink.NsFd(e.in.fd)}
-		if err := netlink.LinkAdd(pair); err != nil {
-			return fmt.Errorf("make veth pair %s: %w", e.wire, err)
-		}
-		if err := up(e.wire); err != nil {
+		if err := addPair(&e); err != nil {
 			return err
 		}
 		if err := route(e.addr, e.wire, netip.Addr{}); err != nil {
@@ -104,6 +134,17 @@ func (p *path) buildWire() error {
 		}
 	}
 	return setSysctl("net.ipv4.ip_forward", "1")
+}
+
+// addPair makes the veth pair between the wire, where it is called, and an end.
+func addPair(e *end) error {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = e.wire
+	pair := &netlink.Veth{LinkAttrs: attrs, PeerName: e.up, PeerNamespace: netlink.NsFd(e.in.fd)}
+	if err := netlink.LinkAdd(pair); err != nil {
+		return fmt.Errorf("make veth pair %s: %w", e.wire, err)
+	}
+	return up(e.wire)
 }
 
 func (p *path) buildEnd(e *end) error {
@@ -139,12 +180,7 @@ func (p *path) routeEnd(way way, relay bool) error {
 		if relay {
 			return route(other, e.far, e.addr)
 		}
-		link, err := netlink.LinkByName(e.up)
-		if err != nil {
-			return err
-		}
-		return replaceRoute(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: host(other), Gw: net.IP(p.addr.AsSlice()),
-			Src: net.IP(e.addr.AsSlice()), Flags: int(netlink.FLAG_ONLINK)})
+		return routeVia(other, e.up, p.addr, e.addr)
 	})
 }
 
@@ -156,9 +192,7 @@ func up(name string) error {
 	if err := netlink.LinkSetUp(link); err != nil {
 		return fmt.Errorf("set %s up: %w", name, err)
 	}
-	// A neighbour that was asked for before the carrier came up is asked for again
-	// soon, and not after a second.
-	return setSysctl("net.ipv4.neigh."+name+".retrans_time_ms", "20")
+	return nil
 }
 
 func addAddr(name string, addr netip.Addr) error {
@@ -183,6 +217,16 @@ func route(dst netip.Addr, name string, src netip.Addr) error {
 		r.Src = net.IP(src.AsSlice())
 	}
 	return replaceRoute(r)
+}
+
+// routeVia makes dst reachable through a gateway behind an interface.
+func routeVia(dst netip.Addr, name string, gateway, src netip.Addr) error {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	return replaceRoute(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: host(dst), Gw: net.IP(gateway.AsSlice()),
+		Src: net.IP(src.AsSlice()), Flags: int(netlink.FLAG_ONLINK)})
 }
 
 func replaceRoute(r *netlink.Route) error {

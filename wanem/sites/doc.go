@@ -18,12 +18,17 @@
 // on loopback. No site forwards: two sites whose path is cut do not reach each
 // other by way of a third.
 //
+// Not every program can be started in a namespace: the sockets of a mirror inside the
+// kernel are in the first one. For these there is a Loop.
+//
 // # Faults
 //
 // Each direction of each path can be cut by itself (Cut), silently, as a broken
 // fibre is: the relay loses everything, and the wire does not forward what comes
 // from there. Slow lengthens a path at once, without a calibration, which under
-// load would measure the load. SetLink mends both.
+// load would measure the load. SetLink mends both. Impair does to one direction
+// whatever netem can: bursts of losses, reordering, duplicates, damage. The ends of a
+// veth pair are told each other's hardware address, so no ARP can be late or lost.
 //
 // # Nothing is left behind
 //
@@ -44,8 +49,10 @@
 // A packet's own way through namespaces, and a relay's wake-ups, take time that is
 // not distance. SetLink measures the round trip (ICMP echo, answered by the far
 // kernel, timed by the kernel's receive time stamp) and corrects the delay that it
-// set by half the error in each direction, twice, and keeps the correction for
-// the next link of that path. What remains is reported by MeasureRTT, not hidden.
+// set by half the error in each direction: by the median of what the last nine
+// rounds of probes for this link wanted, two or three of which are new, so that a
+// moment in which the machine was busy does not decide. A new link begins with the
+// correction of the one before. What remains is reported by MeasureRTT, not hidden.
 //
 // `go test ./wanem/sites -run Calibration -v` prints what was corrected and what
 // remains. With the relay, on a virtual machine with 2 CPUs that other programs

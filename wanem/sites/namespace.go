@@ -26,6 +26,15 @@ func newNamespace() (*namespace, error) {
 	return n, err
 }
 
+// ownNetwork is the namespace that this thread is in.
+func ownNetwork() (*namespace, error) {
+	fd, err := unix.Open(ownNamespace, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("look at the network namespace: %w", err)
+	}
+	return &namespace{fd}, nil
+}
+
 // path names the namespace for other processes while this one holds it.
 func (n *namespace) path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), n.fd) }
 

@@ -78,21 +78,14 @@ func (p *path) countDrops() (uint64, error) {
 }
 
 func (p *path) netemDrops() (total uint64, err error) {
-	err = p.wire.do(func() error {
-		for _, e := range p.ends {
-			index, err := indexOf(e.wire)
-			if err != nil {
-				return err
-			}
-			shown, err := netem.Show(index)
-			if err != nil {
-				return err
-			}
-			total += uint64(shown.Stats.Drops)
+	for _, way := range ways {
+		q, err := p.qdisc(way)
+		if err != nil {
+			return 0, err
 		}
-		return nil
-	})
-	return total, err
+		total += uint64(q.Stats.Drops)
+	}
+	return total, nil
 }
 
 func indexOf(name string) (int, error) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"lockstep/wanem"
@@ -35,16 +36,18 @@ type path struct {
 	onRelay bool       // the routes go over it, not over the veth pairs
 	cut     [2]bool    // each direction loses everything
 
-	wanted     wanem.Link    // as SetLink said
-	link       wanem.Link    // as it is now: wanted, or slower
-	correction time.Duration // of the round trip, as calibrated last
-	dropsThen  uint64        // when the link was set
+	wanted     wanem.Link               // as SetLink said
+	link       wanem.Link               // as it is now: wanted, or slower
+	correction time.Duration            // of the round trip, as calibrated last
+	overheads  map[wanem.Link]*overhead // of the links that were set, for delay alone
+	dropsThen  uint64                   // when the link was set
 }
 
 // end is one site's part in a path.
 type end struct {
 	site Site
 	addr netip.Addr
+	seen netip.Addr // the address by which the other end reaches it
 	in   *namespace
 
 	up, far string      // the site's interfaces: towards the wire, towards the relay
@@ -75,21 +78,33 @@ func (p *path) setLink(ctx context.Context, link wanem.Link) error {
 	return err
 }
 
-// calibrationRounds is how often the correction is improved. The first starts
-// from the last link's, which is nearly right.
-const calibrationRounds = 2
+// A link that is set for the first time is measured newRounds times, and another
+// knownRounds times whenever it is set again.
+const (
+	newRounds   = 3
+	knownRounds = 2
+)
 
+// calibrate finds the correction of the delay that is set now.
 func (p *path) calibrate(ctx context.Context) error {
 	want := p.link.RTT()
 	if want == 0 {
 		return nil // nothing to subtract from
 	}
-	for range calibrationRounds {
+	if p.overheads == nil {
+		p.overheads = map[wanem.Link]*overhead{}
+	}
+	known, rounds := p.overheads[p.link], knownRounds
+	if known == nil {
+		known, rounds = &overhead{}, newRounds
+		p.overheads[p.link] = known
+	}
+	for range rounds {
 		got, err := p.ping(ctx, forward, probesFor(want), replyTimeout)
 		if err != nil {
 			return err
 		}
-		p.correction += got.Median - want
+		p.correction = known.add(got.Median - p.delaySet())
 		if err := p.set(p.link); err != nil {
 			return err
 		}
@@ -97,9 +112,36 @@ func (p *path) calibrate(ctx context.Context) error {
 	return nil
 }
 
-// probesFor is how many probes fit into about 100 ms.
+// delaySet is the delay of both directions that is set now: what the correction left
+// of the link's. It may have left nothing.
+func (p *path) delaySet() time.Duration {
+	there, back := p.link.Delays()
+	return p.corrected(there) + p.corrected(back)
+}
+
+// overhead is what rounds of probes found that packets take beyond the delay that was
+// set, the latest last.
+type overhead []time.Duration
+
+// memory is how many rounds count: enough that some in which the machine was busy
+// with something else do not decide, and few enough that a machine that stays busy
+// is believed when the link is set for the second time.
+const memory = 9
+
+// add notes another and returns what is typical, the median.
+func (o *overhead) add(d time.Duration) time.Duration {
+	*o = append(*o, d)
+	if len(*o) > memory {
+		*o = slices.Delete(*o, 0, 1)
+	}
+	sorted := slices.Sorted(slices.Values(*o))
+	return sorted[(len(sorted)-1)/2]
+}
+
+// probesFor is how many probes fit into about 100 ms, and enough of them that one
+// that a busy machine held up does not become the correction.
 func probesFor(rtt time.Duration) int {
-	return int(min(40, max(1, 100*time.Millisecond/max(rtt, time.Millisecond))))
+	return int(min(40, max(5, 100*time.Millisecond/max(rtt, time.Millisecond))))
 }
 
 // set programmes the link with the present correction.

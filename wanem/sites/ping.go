@@ -17,7 +17,8 @@ import (
 // RTT is the round trip time of a number of probes.
 type RTT struct {
 	Median, P99, Min time.Duration
-	Lost             int // probes without a reply in time
+	Lost             int             // probes without a reply in time
+	All              []time.Duration // of those with one, sorted
 }
 
 // replyTimeout is how much longer than the link's round trip a probe may take.
@@ -49,7 +50,7 @@ func (p *path) ping(ctx context.Context, way way, n int, timeout time.Duration) 
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			rtt, err := pinger.probe(p.ends[way.other()].addr, uint16(i))
+			rtt, err := pinger.probe(p.ends[way.other()].seen, uint16(i))
 			if errors.Is(err, os.ErrDeadlineExceeded) {
 				continue
 			}
@@ -67,7 +68,7 @@ func (p *path) ping(ctx context.Context, way way, n int, timeout time.Duration) 
 		return RTT{}, fmt.Errorf("measure the round trip of %v: %d of %d probes were lost: the link is down", p, n, n)
 	}
 	slices.Sort(all)
-	return RTT{Median: all[len(all)/2], P99: all[(len(all)*99)/100], Min: all[0], Lost: n - len(all)}, nil
+	return RTT{Median: all[len(all)/2], P99: all[(len(all)*99)/100], Min: all[0], Lost: n - len(all), All: all}, nil
 }
 
 // pinger sends ICMP echo requests (RFC 792). The far kernel answers, so no

@@ -73,12 +73,13 @@ func removeRun(dir string) error {
 
 // GC removes what runs left behind whose process is dead, and returns the paths:
 // processes that outlived their parents, and scratch directories. Namespaces and
-// interfaces go with the last process in them.
+// interfaces go with the last process in them. What a Loop had set is put back.
 func GC(ctx context.Context) (removed []string, err error) {
 	dirs, err := filepath.Glob(filepath.Join(base(), runPattern))
 	if err != nil {
 		return nil, err
 	}
+	err = mendLoop()
 	for _, dir := range dirs {
 		if ctx.Err() != nil {
 			return removed, errors.Join(err, ctx.Err())

@@ -1,6 +1,7 @@
 package sites
 
 import (
+	"errors"
 	"io"
 	"math"
 	"net"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"lockstep/wanem"
+	"lockstep/wanem/netem"
 )
 
 // transfer sends size bytes over a new connection from A to B and returns how long
@@ -126,11 +128,52 @@ func TestJitterWidensTheTail(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("want %v; %+v", link.RTT(), got)
+	t.Logf("want %v; median %v, min %v, p99 %v", link.RTT(), got.Median, got.Min, got.P99)
 	// Two directions: a standard deviation of 707 us; of 100 probes the slowest is
 	// above one and a half of it but for a chance of 0.1 %, and the fastest below.
 	const edge = time.Millisecond
 	if got.P99 < link.RTT()+edge || got.Min > link.RTT()-edge {
 		t.Errorf("%v to %v around %v: no jitter of 500 us", got.Min, got.P99, link.RTT())
+	}
+}
+
+// TestImpair loses everything one way, and only that way; the tun backend says
+// that it can't.
+func TestImpair(t *testing.T) {
+	s := openSites(t)
+	if s.Backend() != Netem {
+		if err := s.Impair(t.Context(), A, B, netem.Config{Loss: 1}); !errors.Is(err, ErrNoQdisc) {
+			t.Errorf("Impair on %s: %v, want ErrNoQdisc", s.Backend(), err)
+		}
+		if _, err := s.Qdisc(A, B); !errors.Is(err, ErrNoQdisc) {
+			t.Errorf("Qdisc on %s: %v, want ErrNoQdisc", s.Backend(), err)
+		}
+		return
+	}
+	if err := s.SetLink(t.Context(), A, B, km(100)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Impair(t.Context(), B, A, netem.Config{Delay: time.Millisecond, Loss: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.MeasureRTT(t.Context(), A, B, 1); err == nil {
+		t.Error("an echo came back through certain loss")
+	}
+	there, err1 := s.Qdisc(A, B)
+	back, err2 := s.Qdisc(B, A)
+	if err1 != nil || err2 != nil || there.Stats.Drops != 0 || back.Stats.Drops == 0 || back.Config.Loss != 1 {
+		t.Errorf("there %+v, %v; back %+v, %v; want losses on the way back only", there, err1, back, err2)
+	}
+	if n, err := s.Drops(A, B); err != nil || n != uint64(back.Stats.Drops) {
+		t.Errorf("Drops = %d, %v; want %d", n, err, back.Stats.Drops)
+	}
+	if err := s.Impair(t.Context(), A, B, netem.Config{Reorder: 0.5}); err == nil {
+		t.Error("Impair took a reordering without a delay")
+	}
+	if err := s.SetLink(t.Context(), A, B, km(100)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.MeasureRTT(t.Context(), A, B, 3); err != nil {
+		t.Errorf("after SetLink: %v", err)
 	}
 }

@@ -18,6 +18,7 @@ import (
 const (
 	Builtin = "builtin"
 	Fio     = "fio"
+	Pgbench = "pgbench"
 )
 
 // probeSizes are the sizes of the cold and after-idle writes: one that fits
@@ -34,10 +35,13 @@ type Config struct {
 	// Profile turns km into delay. The zero value is plain fibre.
 	Profile wanem.Profile
 
-	// Workload is Builtin, Fio (a job made from the fields below) or the path
-	// of an fio job file, which is passed through with ioengine and uri as
-	// defaults; BlockSize, QueueDepth and Rate then are the file's business.
+	// Workload is Builtin, Fio (a job made from the fields below), Pgbench (a
+	// PostgreSQL whose clients are QueueDepth, each a transaction at a time) or the
+	// path of an fio job file, which is passed through with ioengine and the volume
+	// as defaults; BlockSize, QueueDepth and Rate then are the file's business.
 	Workload string
+	// FS is the file system for Pgbench: ext4 or xfs. Others need none.
+	FS string
 	// BlockSize is in bytes, a multiple of 512, at least 512.
 	BlockSize int
 	// QueueDepth is the number of writes in flight at most.
@@ -97,9 +101,12 @@ func (c Config) Validate() error {
 			return fmt.Errorf("sweep km: %w", err)
 		}
 	}
+	if err := c.checkPrograms(); err != nil {
+		return err
+	}
 	if c.jobFile() {
 		if _, err := os.Stat(c.Workload); err != nil {
-			return fmt.Errorf("sweep workload: use builtin, fio, or the path of an fio job file: %w", err)
+			return fmt.Errorf("sweep workload: use builtin, fio, pgbench, or the path of an fio job file: %w", err)
 		}
 	}
 	return nil
@@ -110,14 +117,16 @@ func (c Config) Link(km float64) wanem.Link {
 	return c.Profile.Link(wanem.Distance(km) * wanem.Km)
 }
 
-func (c Config) jobFile() bool { return c.Workload != Builtin && c.Workload != Fio }
+func (c Config) jobFile() bool {
+	return c.Workload != Builtin && c.Workload != Fio && c.Workload != Pgbench
+}
 
 // usPerKm is what one kilometre adds to a round trip, in microseconds.
 func (c Config) rttPerKm() float64 { return 2 * c.Profile.USPerKm() }
 
 // parameters names, as the flags do, everything that two parts of one sweep
-// must have in common.
-func (c Config) parameters(f Facts) (map[string]string, error) {
+// must have in common. Those of a target begin with its name.
+func (c Config) parameters(f Facts, targets []Target) (map[string]string, error) {
 	p := map[string]string{
 		"km":       joinKm(distances(c.Km)),
 		"profile":  c.profileName(),
@@ -131,7 +140,7 @@ func (c Config) parameters(f Facts) (map[string]string, error) {
 		"idle":     c.Idle.String(),
 		"seed":     strconv.FormatUint(c.Seed, 10),
 		"backend":  f.Backend,
-		"version":  f.Version,
+		"target":   strings.Join(names(targets), ","),
 	}
 	if c.jobFile() {
 		job, err := os.ReadFile(c.Workload)
@@ -140,8 +149,26 @@ func (c Config) parameters(f Facts) (map[string]string, error) {
 		}
 		p["workload"] += fmt.Sprintf(" (CRC-32C %08x)", crc32.Checksum(job, castagnoli))
 	}
+	if c.Workload == Pgbench {
+		p["fs"] = c.FS
+		p["bs"] = "8192, a page of PostgreSQL"
+	}
 	maps.Copy(p, f.Parameters)
+	for _, t := range targets {
+		facts := t.Facts()
+		p[t.Name()+".version"] = facts.Version
+		for key, value := range facts.Parameters {
+			p[t.Name()+"."+key] = value
+		}
+	}
 	return p, nil
+}
+
+func names(targets []Target) (list []string) {
+	for _, t := range targets {
+		list = append(list, t.Name())
+	}
+	return list
 }
 
 func (c Config) profileName() string {
@@ -165,3 +192,18 @@ func joinKm(km []float64) string {
 }
 
 func formatKm(km float64) string { return strconv.FormatFloat(km, 'f', -1, 64) }
+
+// perSecond and things name what a load does, as heads of columns.
+func (c Config) perSecond() string {
+	if c.Workload == Pgbench {
+		return "commits/s"
+	}
+	return "IOPS"
+}
+
+func (c Config) things() string {
+	if c.Workload == Pgbench {
+		return "commits"
+	}
+	return "writes"
+}

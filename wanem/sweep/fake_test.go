@@ -59,27 +59,31 @@ func (d *fakeDevice) Close() error {
 	return nil
 }
 
-// fakeStand is a stand whose link is exact unless it is told otherwise.
-type fakeStand struct {
+// fakeTarget is a target whose link is exact unless it is told otherwise.
+type fakeTarget struct {
+	name     string
+	oneCopy  bool // and no wire
+	trips    int  // of a write
 	size     int
 	overhead time.Duration
 	link     wanem.Link
-	links    []wanem.Distance // as they were set
+	links    []wanem.Distance // as they were set; the first is the bare link
 
 	rttError  func(wanem.Link) time.Duration // added to what is measured
 	drops     uint64
 	corrupt   int64
 	differ    bool
+	lost      string       // a copy was, in every trial
 	setLink   func() error // called by SetLink
 	jitter    *rand.Rand
 	different string // a parameter
 }
 
-func newFakeStand() *fakeStand {
-	return &fakeStand{size: 4 << 20, overhead: 100 * time.Microsecond, corrupt: -1, jitter: rand.New(rand.NewPCG(1, 2))}
+func newFakeTarget() *fakeTarget {
+	return &fakeTarget{name: "fake", trips: 1, size: 4 << 20, overhead: 100 * time.Microsecond, corrupt: -1, jitter: rand.New(rand.NewPCG(1, 2))}
 }
 
-func (s *fakeStand) SetLink(_ context.Context, link wanem.Link) error {
+func (s *fakeTarget) SetLink(_ context.Context, link wanem.Link) error {
 	s.link = link
 	s.links = append(s.links, link.Distance)
 	if s.setLink != nil {
@@ -88,7 +92,7 @@ func (s *fakeStand) SetLink(_ context.Context, link wanem.Link) error {
 	return nil
 }
 
-func (s *fakeStand) MeasureRTT(context.Context, int) (RTT, error) {
+func (s *fakeTarget) MeasureRTT(context.Context, int) (RTT, error) {
 	rtt := s.link.RTT()
 	if s.rttError != nil {
 		rtt += s.rttError(s.link)
@@ -96,10 +100,10 @@ func (s *fakeStand) MeasureRTT(context.Context, int) (RTT, error) {
 	return RTT{Median: rtt, P99: rtt, Min: rtt}, nil
 }
 
-func (s *fakeStand) Drops() (uint64, error) { return s.drops, nil }
+func (s *fakeTarget) Drops() (uint64, error) { return s.drops, nil }
 
-func (s *fakeStand) Open(context.Context) (Device, error) {
-	rtt, overhead := s.link.RTT(), s.overhead
+func (s *fakeTarget) Open(context.Context) (Device, error) {
+	rtt, overhead := time.Duration(s.trips)*s.link.RTT(), s.overhead
 	d := newFakeDevice(s.size, func() time.Duration {
 		// Exponential noise: a median and a tail, as real ones have.
 		return rtt + overhead + time.Duration(s.jitter.ExpFloat64()*float64(20*time.Microsecond))
@@ -108,28 +112,56 @@ func (s *fakeStand) Open(context.Context) (Device, error) {
 	return d, nil
 }
 
-func (s *fakeStand) URI() string { return "nbd+unix:///?socket=/nowhere" }
+func (s *fakeTarget) Name() string { return s.name }
+func (s *fakeTarget) Wire() Wire {
+	if s.oneCopy {
+		return nil
+	}
+	return s
+}
+func (s *fakeTarget) Source() Source { return Source{URI: "nbd+unix:///?socket=/nowhere"} }
 
-func (s *fakeStand) Compare(context.Context) (int64, error) {
+func (s *fakeTarget) Compare(context.Context) (int64, error) {
+	if s.oneCopy {
+		return 0, nil
+	}
+	if s.lost != "" {
+		return int64(s.size), &DegradedError{s.lost}
+	}
 	if s.differ {
 		return 0, &DifferenceError{4711}
 	}
 	return int64(s.size), nil
 }
 
-func (s *fakeStand) Facts() Facts {
-	return Facts{
-		Backend: "fake", BackendWhy: "a test", Congestion: "none", Version: "test",
+func (s *fakeTarget) Facts() TargetFacts {
+	return TargetFacts{
+		Version: "test", OneCopy: s.oneCopy,
+		Settings:   []Setting{{"al-extents", "6007", "its guide advises it"}},
 		Parameters: map[string]string{"size": "4MiB", "ack": s.different},
-		Sysctls:    map[string]string{"net.ipv4.tcp_slow_start_after_idle": "0"},
 	}
 }
 
+func testFacts() Facts {
+	return Facts{
+		Backend: "fake", BackendWhy: "a test", Congestion: "none",
+		Sysctls: map[string]string{"net.ipv4.tcp_slow_start_after_idle": "0"},
+	}
+}
+
+// testConfig is enough where only medians matter.
 func testConfig(out string) Config {
 	return Config{
 		Km: []float64{0, 100, 500, 50}, Workload: Builtin, BlockSize: 4096, QueueDepth: 1,
-		WarmUp: 20 * time.Millisecond, Duration: 400 * time.Millisecond, Repeats: 3, Idle: 3 * time.Second,
+		WarmUp: 20 * time.Millisecond, Duration: 100 * time.Millisecond, Repeats: 3, Idle: 3 * time.Second,
 		Budgets: []time.Duration{time.Millisecond, 2 * time.Millisecond, 10 * time.Millisecond},
 		Seed:    42, Out: out,
 	}
+}
+
+// tailConfig gives every trial the writes for a p99.
+func tailConfig(out string) Config {
+	c := testConfig(out)
+	c.Duration = 700 * time.Millisecond
+	return c
 }

@@ -33,8 +33,16 @@ var (
 		"#010000": "var(--ink)", "#020000": "var(--muted)", "#030000": "var(--grid)",
 		"#040000": "var(--median)", "#050000": "var(--tail)", "#060000": "var(--budget)",
 		"#070000": "var(--band)",
+		"#080000": "var(--target-1)", "#090000": "var(--target-2)", "#0a0000": "var(--target-3)",
+		"#0b0000": "var(--target-4)", "#0c0000": "var(--target-5)", "#0d0000": "var(--target-6)",
 	}
 )
+
+// targetColors is the number of colours for targets; more of them share these.
+const targetColors = 6
+
+// targetColor is that of the i-th target's line.
+func targetColor(i int) color.NRGBA { return color.NRGBA{R: uint8(0x08 + i%targetColors), A: 255} }
 
 // rampColor gives the i-th of n distances a hue from blue to orange, of a
 // lightness that can be read on both backgrounds.
@@ -159,7 +167,7 @@ func (f *figure) svg(title string) (template.HTML, error) {
 var (
 	svgHead   = regexp.MustCompile(`(?s)^.*?<svg [^>]*>`)
 	svgFont   = regexp.MustCompile(`font-family:[^;]*;font-variant:[^;]*;font-weight:normal;font-style:normal;`)
-	svgColour = regexp.MustCompile(`#0[1-7]0000`)
+	svgColour = regexp.MustCompile(`#0[1-9A-Fa-f]0000`)
 )
 
 // inline makes a file's SVG part of a page: it scales with it, and takes fonts

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"html/template"
 	"math"
+	"slices"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
@@ -15,7 +16,7 @@ import (
 // room is the share of a figure's width that is kept for labels at its right.
 const room = 0.16
 
-func (r *Report) okPoints() (points []*Point) {
+func (r *Result) okPoints() (points []*Point) {
 	for _, p := range r.Points {
 		if p.Fidelity == OK {
 			points = append(points, p)
@@ -33,11 +34,11 @@ func series(points []*Point, scale float64, value func(*Point) float64) (xy plot
 }
 
 func median50(p *Point) float64 { return p.P50US }
-func tail99(p *Point) float64   { return p.P99US }
+func tail99(p *Point) float64   { return float64(p.P99US) }
 
 // latencyFigure is latency against km: what was measured, what light and the
 // equipment alone cost for one and for two round trips, and the budgets.
-func (r *Report) latencyFigure() (template.HTML, error) {
+func (r *Result) latencyFigure() (template.HTML, error) {
 	const ms = 1000
 	f := newFigure("distance, km", "write latency, ms")
 	points := r.okPoints()
@@ -48,10 +49,14 @@ func (r *Report) latencyFigure() (template.HTML, error) {
 	r.roundTripLine(f, 1, last, top)
 	r.roundTripLine(f, 2, last, top)
 	if len(points) > 0 {
-		p50, p99 := series(points, ms, median50), series(points, ms, tail99)
-		f.band(p50, p99, bandColor)
-		f.line(p99, tailColor, 1.75)
-		f.dots(p99, tailColor, 2.5, draw.CircleGlyph{})
+		p50 := series(points, ms, median50)
+		tailed := slices.DeleteFunc(slices.Clone(points), func(p *Point) bool { return !p.P99US.Known() })
+		p99 := series(tailed, ms, tail99)
+		if len(tailed) > 0 {
+			f.band(series(tailed, ms, median50), p99, bandColor)
+			f.line(p99, tailColor, 1.75)
+			f.dots(p99, tailColor, 2.5, draw.CircleGlyph{})
+		}
 		f.line(p50, medianColor, 2.25)
 		f.dots(r.medians(OK, ms), medianColor, 2.5, draw.CircleGlyph{})
 		f.endLabels(last, top, p50, p99)
@@ -64,17 +69,27 @@ func (r *Report) latencyFigure() (template.HTML, error) {
 
 // latencyTop is the highest latency that the figure shows: everything that was
 // measured, but two round trips only as far as they come along.
-func (r *Report) latencyTop() float64 {
+func (r *Result) latencyTop() float64 {
 	top := 1.0
 	for _, p := range r.Points {
-		top = max(top, p.P99US*1.12, p.RTTWantUS*1.35)
+		top = max(top, p.P50US*1.12, p.RTTWantUS*1.35)
+		if p.P99US.Known() {
+			top = max(top, float64(p.P99US)*1.12)
+		}
 	}
 	return top
 }
 
-// roundTripLine ends where it leaves the figure, with its name there.
-func (r *Report) roundTripLine(f *figure, n int, last, top float64) {
-	at := func(km float64) float64 { return float64(n) * micros(r.config.Link(km).RTT()) / 1000 }
+// roundTripLine draws n round trips of a target whose writes cross the link.
+func (r *Result) roundTripLine(f *figure, n int, last, top float64) {
+	if !r.Facts.OneCopy {
+		f.roundTrips(r.config, n, last, top)
+	}
+}
+
+// roundTrips ends where it leaves the figure, with its name there.
+func (f *figure) roundTrips(c Config, n int, last, top float64) {
+	at := func(km float64) float64 { return float64(n) * micros(c.Link(km).RTT()) / 1000 }
 	end := last
 	if at(last) > top {
 		end = last * (top - at(0)) / (at(last) - at(0))
@@ -83,7 +98,7 @@ func (r *Report) roundTripLine(f *figure, n int, last, top float64) {
 		return
 	}
 	f.line(plotter.XYs{{X: 0, Y: at(0)}, {X: end, Y: at(end)}}, mutedColor, 1, 5, 4)
-	words := map[int]string{1: "1 RTT", 2: "2 RTT"}[n]
+	words := fmt.Sprintf("%d RTT", n)
 	if end < last {
 		f.label(end, top, words, mutedColor, vg.Point{X: 6, Y: -11})
 	} else {
@@ -93,15 +108,19 @@ func (r *Report) roundTripLine(f *figure, n int, last, top float64) {
 
 // endLabels names the two curves at their right ends, never on top of each other.
 func (f *figure) endLabels(last, top float64, p50, p99 plotter.XYs) {
-	low, high := p50[len(p50)-1], p99[len(p99)-1]
+	low := p50[len(p50)-1]
+	f.label(low.X, low.Y, "p50", medianColor, vg.Point{X: 6, Y: -1})
+	if len(p99) == 0 {
+		return
+	}
+	high := p99[len(p99)-1]
 	apart := top * float64(textSize) * 1.25 / float64(figureHeight)
 	high.Y = max(high.Y, low.Y+apart)
 	f.label(high.X, high.Y, "p99", tailColor, vg.Point{X: 6, Y: -3})
-	f.label(low.X, low.Y, "p50", medianColor, vg.Point{X: 6, Y: -1})
 }
 
 // medians are those of the single trials with a verdict.
-func (r *Report) medians(verdict Fidelity, scale float64) (xy plotter.XYs) {
+func (r *Result) medians(verdict Fidelity, scale float64) (xy plotter.XYs) {
 	for _, t := range r.trials {
 		if t.Fidelity == verdict {
 			xy = append(xy, plotter.XY{X: t.Km, Y: t.P50US / scale})
@@ -111,7 +130,7 @@ func (r *Report) medians(verdict Fidelity, scale float64) (xy plotter.XYs) {
 }
 
 // missed are the medians of the trials that are left out.
-func (r *Report) missed(scale float64) (xy plotter.XYs) {
+func (r *Result) missed(scale float64) (xy plotter.XYs) {
 	for _, t := range r.trials {
 		if t.Fidelity != OK {
 			xy = append(xy, plotter.XY{X: t.Km, Y: t.P50US / scale})
@@ -120,7 +139,7 @@ func (r *Report) missed(scale float64) (xy plotter.XYs) {
 	return xy
 }
 
-func (r *Report) budgetLines(f *figure, last, top, scale float64) {
+func (r *Result) budgetLines(f *figure, last, top, scale float64) {
 	for _, l := range r.Limits {
 		y := l.BudgetUS / scale
 		if y > top {
@@ -143,8 +162,8 @@ func (r *Report) budgetLines(f *figure, last, top, scale float64) {
 }
 
 // iopsFigure is writes per second against km with the interval over repeats.
-func (r *Report) iopsFigure() (template.HTML, error) {
-	f := newFigure("distance, km", "writes per second (logarithmic)")
+func (r *Result) iopsFigure() (template.HTML, error) {
+	f := newFigure("distance, km", r.config.things()+" per second (logarithmic)")
 	points := r.okPoints()
 	last := r.Points[len(r.Points)-1].Km
 	low, high := math.Inf(1), 0.0
@@ -172,7 +191,7 @@ func (r *Report) iopsFigure() (template.HTML, error) {
 
 // cdfFigure is the share of writes that are at least as fast, for each
 // distance, on axes that give the tail as much room as the body.
-func (r *Report) cdfFigure() (template.HTML, error) {
+func (r *Result) cdfFigure() (template.HTML, error) {
 	f := newFigure("write latency, ms (logarithmic)", "share of writes at least as fast")
 	points := r.okPoints()
 	f.Y.Min, f.Y.Max = 0, mostNines*1.08

@@ -16,8 +16,8 @@ import (
 
 // What is in a sweep's directory beside the reports:
 //
-//	sweep.json             the parameters, which a resumed sweep must share
-//	trials/km-100-r2.json  one trial each
+//	sweep.json                      the parameters, which a resumed sweep must share
+//	trials/lockstep-km-100-r2.json  one trial each
 const (
 	parameterFile = "sweep.json"
 	trialDir      = "trials"
@@ -71,13 +71,13 @@ func differences(before, now map[string]string) string {
 	return strings.Join(list, "; ")
 }
 
-func (d directory) trialPath(km float64, repeat int) string {
-	return filepath.Join(string(d), trialDir, fmt.Sprintf("km-%s-r%d.json", formatKm(km), repeat+1))
+func (d directory) trialPath(t *Trial) string {
+	return filepath.Join(string(d), trialDir, fmt.Sprintf("%s-km-%s-r%d.json", t.Target, formatKm(t.Km), t.Repeat+1))
 }
 
-// load returns a trial that was finished earlier, or nil.
-func (d directory) load(km float64, repeat int) (*Trial, error) {
-	path := d.trialPath(km, repeat)
+// load returns the outcome of a planned trial if it was finished earlier, or nil.
+func (d directory) load(planned *Trial) (*Trial, error) {
+	path := d.trialPath(planned)
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -95,7 +95,7 @@ func (d directory) load(km float64, repeat int) (*Trial, error) {
 	return t, nil
 }
 
-func (d directory) save(t *Trial) error { return writeJSON(d.trialPath(t.Km, t.Repeat), t) }
+func (d directory) save(t *Trial) error { return writeJSON(d.trialPath(t), t) }
 
 func writeJSON(path string, v any) error {
 	text, err := json.MarshalIndent(v, "", "  ")

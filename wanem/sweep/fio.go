@@ -9,16 +9,20 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
 // fioArgs returns fio's arguments. What stands before a job file is a default
-// for its jobs, so the file may leave ioengine and uri out.
-func fioArgs(c Config, uri string) []string {
-	args := []string{"--output-format=json+", "--aux-path=" + c.Out, "--ioengine=nbd", "--uri=" + uri}
+// for its jobs, so the file may leave out how the volume is reached.
+func fioArgs(c Config, source Source) []string {
+	args := []string{"--output-format=json+", "--aux-path=" + c.Out, "--thread", "--end_fsync=1"}
+	if source.Path != "" {
+		args = append(args, "--ioengine=libaio", "--direct=1", "--filename="+source.Path)
+	} else {
+		args = append(args, "--ioengine=nbd", "--uri="+source.URI)
+	}
 	if c.jobFile() {
 		return append(args, c.Workload)
 	}
@@ -35,27 +39,18 @@ func fioArgs(c Config, uri string) []string {
 
 func fioTime(d time.Duration) string { return fmt.Sprintf("%dus", d.Microseconds()) }
 
-func runFio(ctx context.Context, c Config, uri string) (measured, error) {
-	const stopping = 2 * time.Second // from the signal to the kill
-	cmd := exec.CommandContext(ctx, "fio", fioArgs(c, uri)...)
+func runFio(ctx context.Context, c Config, source Source) (measured, error) {
+	cmd := groupCommand(ctx, "fio", fioArgs(c, source)...)
 	// A job file of the user's can name the volume where the defaults do not reach.
-	cmd.Env = append(os.Environ(), "LOCKSTEP_URI="+uri)
-	cmd.WaitDelay = stopping
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if err := cmd.Run(); err != nil {
-		if errors.Is(err, exec.ErrNotFound) {
-			return measured{}, fmt.Errorf("run fio: %w: install the package fio, or use --workload builtin", err)
-		}
-		return measured{}, fmt.Errorf("run %s: %w: %s", cmd, err, lastLines(stderr.String()+stdout.String()))
+	cmd.Env = append(os.Environ(), "LOCKSTEP_URI="+source.URI, "LOCKSTEP_PATH="+source.Path)
+	out, err := runToEnd(cmd)
+	if errors.Is(err, exec.ErrNotFound) {
+		return measured{}, fmt.Errorf("%w: install the package fio, or use --workload builtin", err)
 	}
-	return parseFio(stdout.Bytes())
-}
-
-func lastLines(text string) string {
-	const most = 600
-	text = strings.TrimSpace(text)
-	return text[max(0, len(text)-most):]
+	if err != nil {
+		return measured{}, err
+	}
+	return parseFio(out)
 }
 
 // fioReport is the part of fio's json+ output that is used here. Times of

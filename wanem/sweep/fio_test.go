@@ -2,10 +2,12 @@ package sweep
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -64,8 +66,8 @@ func FuzzParseFio(f *testing.F) {
 func TestFioArguments(t *testing.T) {
 	c := testConfig("x")
 	c.Workload, c.Rate, c.QueueDepth = Fio, 500, 32
-	args := fioArgs(c, "nbd+unix:///?socket=/s")
-	for _, want := range []string{"--uri=nbd+unix:///?socket=/s", "--bs=4096", "--iodepth=32", "--rate_iops=500", "--runtime=400000us", "--ramp_time=20000us"} {
+	args := fioArgs(c, Source{URI: "nbd+unix:///?socket=/s"})
+	for _, want := range []string{"--uri=nbd+unix:///?socket=/s", "--bs=4096", "--iodepth=32", "--rate_iops=500", "--runtime=100000us", "--ramp_time=20000us"} {
 		if !slices.Contains(args, want) {
 			t.Errorf("no %s in %v", want, args)
 		}
@@ -111,7 +113,7 @@ func TestFioItself(t *testing.T) {
 	for _, workload := range []string{Fio, jobs} {
 		c := testConfig(t.TempDir())
 		c.Workload = workload
-		m, err := runFio(context.Background(), c, uri)
+		m, err := runFio(context.Background(), c, Source{URI: uri})
 		if err != nil {
 			t.Fatalf("%s: %v", workload, err)
 		}
@@ -122,7 +124,72 @@ func TestFioItself(t *testing.T) {
 			t.Errorf("%s: p50 = %v us", workload, p50)
 		}
 	}
-	if _, err := runFio(context.Background(), Config{Workload: jobs, Out: t.TempDir()}, uri+".gone"); err == nil || !strings.Contains(err.Error(), "run /") {
+	if _, err := runFio(context.Background(), Config{Workload: jobs, Out: t.TempDir()}, Source{URI: uri + ".gone"}); err == nil || !strings.Contains(err.Error(), "run /") {
 		t.Errorf("without a server: error %v", err)
 	}
+}
+
+func TestFioOnADevice(t *testing.T) {
+	args := fioArgs(testConfig("x"), Source{Path: "/dev/nbd7"})
+	for _, want := range []string{"--ioengine=libaio", "--direct=1", "--filename=/dev/nbd7", "--thread", "--end_fsync=1"} {
+		if !slices.Contains(args, want) {
+			t.Errorf("no %s in %v", want, args)
+		}
+	}
+	if _, err := exec.LookPath("fio"); err != nil {
+		t.Skip(err)
+	}
+	path := loopDevice(t, directFile(t, 16<<20), "512")
+	c := testConfig(t.TempDir())
+	c.Workload = Fio
+	m, err := runFio(t.Context(), c, Source{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := m.latency.TotalCount(); n < 10 {
+		t.Errorf("%d writes", n)
+	}
+}
+
+// No worker of a program that was stopped goes on, even one that hides from it.
+func TestStoppedProgramLeavesNoWorkers(t *testing.T) {
+	pids := filepath.Join(t.TempDir(), "pids")
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() {
+		const worker = `(trap "" TERM INT; echo $BASHPID >>"$0"; exec sleep 600) & `
+		_, err := runToEnd(groupCommand(ctx, "bash", "-c", worker+worker+"wait", pids))
+		ended <- err
+	}()
+	var list []string
+	for len(list) < 2 {
+		text, _ := os.ReadFile(pids)
+		list = strings.Fields(string(text))
+		select {
+		case err := <-ended:
+			t.Fatal(err)
+		case <-time.After(time.Millisecond):
+		}
+	}
+	cancel()
+	if err := <-ended; err == nil {
+		t.Error("no error")
+	}
+	for _, text := range list {
+		pid, err := strconv.Atoi(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for deadline := time.Now().Add(10 * time.Second); isAlive(pid); time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("worker %d lives on", pid)
+			}
+		}
+	}
+}
+
+// isAlive is false for one that only waits for init to collect it.
+func isAlive(pid int) bool {
+	state, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err == nil && !strings.Contains(string(state), ") Z ")
 }

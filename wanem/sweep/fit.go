@@ -1,6 +1,7 @@
 package sweep
 
 import (
+	"fmt"
 	"math"
 	"slices"
 
@@ -40,8 +41,8 @@ func theilSen(group, x, y []float64) line {
 	return l
 }
 
-// senInterval takes the slopes at the ranks (N ± C) / 2 of the N sorted ones,
-// where C is the normal quantile times the deviation of Kendall's S under no
+// senInterval takes the slopes at the ranks (N - C) / 2 and (N + C) / 2 + 1 of the N
+// sorted ones, counted from 1, where C is the normal quantile times the deviation of Kendall's S under no
 // trend, corrected for ties (Sen 1968, equation 2.6).
 func senInterval(slopes, group []float64) Interval {
 	n := float64(len(group))
@@ -51,7 +52,7 @@ func senInterval(slopes, group []float64) Interval {
 	}
 	z := distuv.UnitNormal.Quantile((1 + confidence) / 2)
 	c := z * math.Sqrt(variance/18)
-	low := int(math.Floor((float64(len(slopes)) - c) / 2))
+	low := int(math.Floor((float64(len(slopes))-c)/2)) - 1
 	high := int(math.Ceil((float64(len(slopes)) + c) / 2))
 	if low < 0 || high >= len(slopes) { // too few points to bound it
 		return Interval{math.Inf(-1), math.Inf(1)}
@@ -111,4 +112,24 @@ func newFit(c Config, trials []*Trial) Fit {
 		USPerKm:           byKm.slope, USPerKmCI: byKm.slopeCI, InterceptUS: byKm.intercept,
 		Trials: len(good), OK: true,
 	}
+}
+
+// widest is the half-width of an interval, as a share of its slope, beyond which
+// the slope is no answer.
+const widest = 0.25
+
+// lacking says what is missing to an answer, "" if nothing is.
+func (f Fit) lacking() string {
+	half := f.RoundTripsCI.half()
+	switch {
+	case !f.OK:
+		return "fewer than two distances were measured on a link that was as wanted"
+	case f.RoundTrips <= 0:
+		return fmt.Sprintf("the median does not grow with distance (%.2f round trips), which no mirror can do: something else on this machine decided it; use longer distances or a longer --duration", f.RoundTrips)
+	case !f.RoundTripsCI.bounded():
+		return fmt.Sprintf("%d trials are too few for a 95%% interval of their slope (%.2f round trips): use a further distance or more --repeats", f.Trials, f.RoundTrips)
+	case half > widest*f.RoundTrips:
+		return fmt.Sprintf("the 95%% interval of the round trips, %s, is too wide: use longer distances, a longer --duration or more --repeats", f.RoundTripsCI)
+	}
+	return ""
 }

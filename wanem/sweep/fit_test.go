@@ -60,6 +60,23 @@ func TestSenIntervalNeedsPoints(t *testing.T) {
 	}
 }
 
+// Of two distances, four repeats each bound the slope by the extremes of its sixteen
+// pairs; three cannot: all nine slopes hold the truth in nine of ten cases only.
+func TestSenIntervalOfTwoDistances(t *testing.T) {
+	for repeats, bounded := range map[int]bool{3: false, 4: true} {
+		var group, x, y []float64
+		for i := range repeats {
+			for _, km := range []float64{0, 1} {
+				group, x, y = append(group, km), append(x, km), append(y, km+0.01*float64(i)*(1-km))
+			}
+		}
+		ci := theilSen(group, x, y).slopeCI
+		if ci.bounded() != bounded || bounded && (!near(ci.Low, 0.97, 1e-9) || !near(ci.High, 1, 1e-9)) {
+			t.Errorf("%d repeats: %v", repeats, ci)
+		}
+	}
+}
+
 func TestMeanInterval(t *testing.T) {
 	// t(0.975, 2) = 4.3027; the standard error of 1, 2, 3 is 1/sqrt(3).
 	mean, ci := meanInterval([]float64{1, 2, 3})
@@ -99,7 +116,7 @@ func TestCrossing(t *testing.T) {
 
 func TestNotesNameAFallingP99(t *testing.T) {
 	points := []*Point{{Km: 0, P99US: 200, Fidelity: OK}, {Km: 50, P99US: 2500, Fidelity: OK}, {Km: 75, P99US: 1, Fidelity: Off}, {Km: 100, P99US: 1500, Fidelity: OK}}
-	got := notes(points)
+	got := notes(points, true)
 	if len(got) != 1 || !strings.Contains(got[0], "p99 at 50 km (2500 us) is above that at 100 km (1500 us)") {
 		t.Errorf("notes %q", got)
 	}

@@ -7,7 +7,7 @@ import (
 )
 
 func TestReportIsSelfContained(t *testing.T) {
-	r, err := inBubble(t, testConfig(t.TempDir()), newFakeStand())
+	r, err := inBubble(t, tailConfig(t.TempDir()), newFakeTarget())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,7 +40,7 @@ func (l *ledger) offset(block int64) int64 { return block * int64(l.blockSize) }
 // error names the first block that is not as it was last written.
 func (l *ledger) check(ctx context.Context, dev Device) (checked int64, err error) {
 	perRead := int64(max(1, readBack/l.blockSize))
-	got := make([]byte, perRead*int64(l.blockSize))
+	got := aligned(int(perRead)*l.blockSize, pageSize)
 	want := make([]byte, l.blockSize)
 	for first := int64(0); first < int64(len(l.seq)); first += perRead {
 		n := min(perRead, int64(len(l.seq))-first)

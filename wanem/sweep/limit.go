@@ -11,6 +11,7 @@ const (
 	Extrapolated = "(extrapolated, beyond the last point)"  // along the line through p99
 	Never        = "above the budget at the first distance" // even there
 	Unknown      = "unknown"                                // nothing was measured well
+	TooFew       = "unknown (too few writes for a p99)"     // at every distance
 )
 
 // Limit is the distance at which p99 first crosses a budget.
@@ -26,11 +27,16 @@ type Limit struct {
 
 func newLimits(budgets []time.Duration, points []*Point) []Limit {
 	var km, one, two []float64
+	measured := false
 	for _, p := range points {
-		if p.Fidelity == OK {
+		if p.Fidelity != OK {
+			continue
+		}
+		measured = true
+		if p.P99US.Known() {
 			km = append(km, p.Km)
-			one = append(one, p.P99US)
-			two = append(two, p.P99US+p.RTTGotUS)
+			one = append(one, float64(p.P99US))
+			two = append(two, float64(p.P99US)+p.RTTGotUS)
 		}
 	}
 	limits := []Limit{} // [] in JSON, not null
@@ -38,6 +44,9 @@ func newLimits(budgets []time.Duration, points []*Point) []Limit {
 		l := Limit{BudgetUS: micros(budget)}
 		l.Km, l.How = crossing(km, one, l.BudgetUS)
 		l.KmTwo, l.HowTwo = crossing(km, two, l.BudgetUS)
+		if measured && len(km) == 0 {
+			l.How, l.HowTwo = TooFew, TooFew
+		}
 		limits = append(limits, l)
 	}
 	return limits
@@ -67,16 +76,23 @@ func crossing(km, y []float64, level float64) (at float64, how string) {
 	return km[last] + (level-y[last])/slope, Extrapolated
 }
 
-// notes says where p99 falls with distance, which no link makes it do.
-func notes(points []*Point) []string {
+// notes says what a reader of p99 and limits must know: where there is none, and, of
+// a target that crosses the link, where it falls with distance, which no link makes
+// it do.
+func notes(points []*Point, crosses bool) []string {
 	list := []string{} // [] in JSON, not null
 	var before *Point
 	for _, p := range points {
 		if p.Fidelity != OK {
 			continue
 		}
-		if before != nil && p.P99US < before.P99US {
-			list = append(list, fmt.Sprintf("p99 at %s km (%.0f us) is above that at %s km (%.0f us): not distance but something else on this machine made it so, and the limits near it are uncertain; a longer --duration or more --repeats help.",
+		if !p.P99US.Known() {
+			list = append(list, fmt.Sprintf("there is no p99 at %s km: it takes at least %d writes a trial, and there were as few as %d: use a longer --duration or a higher --qd.",
+				formatKm(p.Km), tails[99], p.leastWrites))
+			continue
+		}
+		if crosses && before != nil && p.P99US < before.P99US {
+			list = append(list, fmt.Sprintf("p99 at %s km (%v us) is above that at %s km (%v us): not distance but something else on this machine made it so, and the limits near it are uncertain; a longer --duration or more --repeats help.",
 				formatKm(before.Km), before.P99US, formatKm(p.Km), p.P99US))
 		}
 		before = p

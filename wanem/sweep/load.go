@@ -59,7 +59,7 @@ func (l *load) newWriter(number int) *writer {
 	return &writer{
 		load: l, number: number,
 		random: rand.New(rand.NewPCG(l.ledger.stamps.seed, uint64(number))),
-		buffer: make([]byte, l.ledger.blockSize),
+		buffer: aligned(l.ledger.blockSize, pageSize),
 		hist:   newHistogram(),
 	}
 }

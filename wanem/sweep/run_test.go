@@ -23,18 +23,18 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // inBubble runs a sweep in virtual time, so that it is exact and takes none.
-func inBubble(t *testing.T, c Config, stand *fakeStand) (report *Report, err error) {
+func inBubble(t *testing.T, c Config, targets ...Target) (report *Report, err error) {
 	t.Helper()
-	synctest.Test(t, func(*testing.T) { report, err = Run(context.Background(), c, stand) })
+	synctest.Test(t, func(*testing.T) { report, err = Run(context.Background(), c, testFacts(), targets) })
 	return report, err
 }
 
 func TestSweepFindsOneRoundTrip(t *testing.T) {
-	c := testConfig(t.TempDir())
+	c := tailConfig(t.TempDir())
 	var progress bytes.Buffer
 	c.Progress = &progress
-	stand := newFakeStand()
-	r, err := inBubble(t, c, stand)
+	target := newFakeTarget()
+	r, err := inBubble(t, c, target)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,9 +59,9 @@ func TestSweepFindsOneRoundTrip(t *testing.T) {
 	if n := strings.Count(progress.String(), "\n"); n != 12 {
 		t.Errorf("%d lines of progress, want one for each of 12 trials:\n%s", n, &progress)
 	}
-	inOrder := slices.IsSorted(stand.links)
-	if inOrder || len(stand.links) != 12 {
-		t.Errorf("links were set in the order %v: want 12 in random order", stand.links)
+	inOrder := slices.IsSorted(target.links)
+	if inOrder || len(target.links) != 13 {
+		t.Errorf("links were set in the order %v: want the bare one and 12 in random order", target.links)
 	}
 }
 
@@ -145,11 +145,11 @@ func hasKeys(t *testing.T, list any, keys ...string) {
 }
 
 func TestDamagedWriteFailsTheSweep(t *testing.T) {
-	stand := newFakeStand()
+	target := newFakeTarget()
 	c := testConfig(t.TempDir())
 	c.Idle = 0
-	stand.size, stand.corrupt = 64<<10, 3*4096+100 // 16 blocks: each is hit soon
-	_, err := inBubble(t, c, stand)
+	target.size, target.corrupt = 64<<10, 3*4096+100 // 16 blocks: each is hit soon
+	_, err := inBubble(t, c, target)
 	var mismatch *MismatchError
 	if !errors.As(err, &mismatch) {
 		t.Fatalf("error %v, want a mismatch", err)
@@ -161,10 +161,10 @@ func TestDamagedWriteFailsTheSweep(t *testing.T) {
 }
 
 func TestDifferentReplicasFailTheSweep(t *testing.T) {
-	stand := newFakeStand()
-	stand.differ = true
+	target := newFakeTarget()
+	target.differ = true
 	c := testConfig(t.TempDir())
-	r, err := inBubble(t, c, stand)
+	r, err := inBubble(t, c, target)
 	if err == nil || !strings.Contains(err.Error(), "4711") {
 		t.Fatalf("error %v, want the offset of the difference", err)
 	}
@@ -174,14 +174,14 @@ func TestDifferentReplicasFailTheSweep(t *testing.T) {
 }
 
 func TestBadLinkIsLabelledAndLeftOut(t *testing.T) {
-	stand := newFakeStand()
-	stand.rttError = func(link wanem.Link) time.Duration {
+	target := newFakeTarget()
+	target.rttError = func(link wanem.Link) time.Duration {
 		if link.Distance == 500*wanem.Km {
 			return time.Millisecond
 		}
 		return 0
 	}
-	r, err := inBubble(t, testConfig(t.TempDir()), stand)
+	r, err := inBubble(t, testConfig(t.TempDir()), target)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,27 +193,26 @@ func TestBadLinkIsLabelledAndLeftOut(t *testing.T) {
 		t.Errorf("round trips = %v: the bad point is in the fit", *r.RoundTrips)
 	}
 	page, err := r.html()
-	if err != nil || !bytes.Contains(page, []byte("500 km, repeat 1: off: RTT 5897 us, wanted 4897 ± 147")) {
+	if err != nil || !bytes.Contains(page, []byte("500 km, repeat 1: off: RTT 5897 us, wanted 4897, and 4779 to 5015 would do")) {
 		t.Errorf("the page does not say what is left out (error %v)", err)
 	}
 }
 
 func TestLinkIsSetAgainIfItIsOff(t *testing.T) {
-	stand := newFakeStand()
-	busy := true
-	stand.rttError = func(wanem.Link) time.Duration {
-		if busy {
-			busy = false
+	target := newFakeTarget()
+	measured := 0
+	target.rttError = func(wanem.Link) time.Duration {
+		if measured++; measured == attempts+1 { // the first one after those of the bare link
 			return time.Millisecond
 		}
 		return 0
 	}
-	r, err := inBubble(t, testConfig(t.TempDir()), stand)
+	r, err := inBubble(t, testConfig(t.TempDir()), target)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.TrialsLeftOut != 0 || len(stand.links) != 13 {
-		t.Errorf("%d trials left out; the link was set %d times for 12 trials", r.TrialsLeftOut, len(stand.links))
+	if r.TrialsLeftOut != 0 || len(target.links) != 14 {
+		t.Errorf("%d trials left out; the link was set %d times for none and 12 trials", r.TrialsLeftOut, len(target.links))
 	}
 	if !strings.Contains(r.integrity(), "of the RTT measurements 1 were off at first") {
 		t.Errorf("the report hides it: %s", r.integrity())
@@ -221,10 +220,10 @@ func TestLinkIsSetAgainIfItIsOff(t *testing.T) {
 }
 
 func TestDriftIsLabelled(t *testing.T) {
-	stand := newFakeStand()
+	target := newFakeTarget()
 	loaded := false
-	stand.setLink = func() error { loaded = false; return nil }
-	stand.rttError = func(link wanem.Link) time.Duration {
+	target.setLink = func() error { loaded = false; return nil }
+	target.rttError = func(link wanem.Link) time.Duration {
 		was := loaded
 		loaded = true // every measurement but the first after SetLink follows the load
 		if was && link.Distance == 100*wanem.Km {
@@ -232,7 +231,7 @@ func TestDriftIsLabelled(t *testing.T) {
 		}
 		return 0
 	}
-	r, err := inBubble(t, testConfig(t.TempDir()), stand)
+	r, err := inBubble(t, testConfig(t.TempDir()), target)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -242,10 +241,10 @@ func TestDriftIsLabelled(t *testing.T) {
 }
 
 func TestNothingMeasuredWell(t *testing.T) {
-	stand := newFakeStand()
-	stand.drops = 7
+	target := newFakeTarget()
+	target.drops = 7
 	c := testConfig(t.TempDir())
-	r, err := inBubble(t, c, stand)
+	r, err := inBubble(t, c, target)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,37 +253,50 @@ func TestNothingMeasuredWell(t *testing.T) {
 	}
 }
 
-func TestResume(t *testing.T) {
-	c := testConfig(t.TempDir())
-	whole, err := inBubble(t, testConfig(t.TempDir()), newFakeStand())
+// What a volume does while it has lost a copy is no mirror's latency.
+func TestLostCopyIsLabelled(t *testing.T) {
+	target := newFakeTarget()
+	target.lost = "epoch 2 became 4"
+	r, err := inBubble(t, testConfig(t.TempDir()), target)
 	if err != nil {
 		t.Fatal(err)
 	}
-	stand := newFakeStand()
+	if p := r.Points[0]; p.Fidelity != Degraded || p.LeftOut != 3 || !r.ReplicasIdentical || !strings.Contains(r.integrity(), "their set of copies, was not as wanted") {
+		t.Errorf("%+v, identical %v: %s", p, r.ReplicasIdentical, r.integrity())
+	}
+}
+
+func TestResume(t *testing.T) {
+	c := testConfig(t.TempDir())
+	whole, err := inBubble(t, testConfig(t.TempDir()), newFakeTarget())
+	if err != nil {
+		t.Fatal(err)
+	}
+	target := newFakeTarget()
 	ctx, cancel := context.WithCancel(context.Background())
-	stand.setLink = func() error {
-		if len(stand.links) == 5 {
+	target.setLink = func() error {
+		if len(target.links) == 6 {
 			cancel()
 			return ctx.Err()
 		}
 		return nil
 	}
-	synctest.Test(t, func(*testing.T) { _, err = Run(ctx, c, stand) })
+	synctest.Test(t, func(*testing.T) { _, err = Run(ctx, c, testFacts(), []Target{target}) })
 	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "--resume --out "+c.Out) {
 		t.Fatalf("error %v, want how to go on", err)
 	}
-	if _, err := inBubble(t, c, newFakeStand()); err == nil || !strings.Contains(err.Error(), "--resume") {
+	if _, err := inBubble(t, c, newFakeTarget()); err == nil || !strings.Contains(err.Error(), "--resume") {
 		t.Errorf("a second sweep into the same directory: error %v", err)
 	}
 	checkRefusals(t, c)
 
 	c.Resume = true
-	rest := newFakeStand()
+	rest := newFakeTarget()
 	r, err := inBubble(t, c, rest)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(rest.links) != 8 {
+	if len(rest.links) != 9 {
 		t.Errorf("%d trials after 4 of 12 were done", len(rest.links))
 	}
 	if math.Abs(*r.RoundTrips-*whole.RoundTrips) > 0.005 || len(r.Points) != 4 {
@@ -297,13 +309,13 @@ func checkRefusals(t *testing.T, c Config) {
 	c.Resume = true
 	other := c
 	other.QueueDepth = 2
-	if _, err := inBubble(t, other, newFakeStand()); err == nil || !strings.Contains(err.Error(), `qd was "1", now "2"`) {
+	if _, err := inBubble(t, other, newFakeTarget()); err == nil || !strings.Contains(err.Error(), `qd was "1", now "2"`) {
 		t.Errorf("resumed with another depth: error %v", err)
 	}
-	stand := newFakeStand()
-	stand.different = "durable"
-	if _, err := inBubble(t, c, stand); err == nil || !strings.Contains(err.Error(), `ack was "", now "durable"`) {
-		t.Errorf("resumed on another stand: error %v", err)
+	target := newFakeTarget()
+	target.different = "durable"
+	if _, err := inBubble(t, c, target); err == nil || !strings.Contains(err.Error(), `fake.ack was "", now "durable"`) {
+		t.Errorf("resumed on another target: error %v", err)
 	}
 }
 
@@ -314,7 +326,7 @@ func TestStopsWithinASecond(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
 		time.AfterFunc(5*time.Second, cancel) // in the load or in the pause of a probe
 		began := time.Now()
-		_, err := Run(ctx, c, newFakeStand())
+		_, err := Run(ctx, c, testFacts(), []Target{newFakeTarget()})
 		if took := time.Since(began); !errors.Is(err, context.Canceled) || took > 6*time.Second {
 			t.Errorf("stopped after %v with %v", took, err)
 		}
@@ -322,9 +334,9 @@ func TestStopsWithinASecond(t *testing.T) {
 }
 
 func TestHangingVolumeIsNoticed(t *testing.T) {
-	stand := newFakeStand()
-	stand.overhead = 24 * time.Hour
-	_, err := inBubble(t, testConfig(t.TempDir()), stand)
+	target := newFakeTarget()
+	target.overhead = 24 * time.Hour
+	_, err := inBubble(t, testConfig(t.TempDir()), target)
 	if err == nil || !strings.Contains(err.Error(), "hangs") {
 		t.Errorf("error %v", err)
 	}

@@ -51,14 +51,16 @@ type Point struct {
 	Km        float64 `json:"km"`
 	RTTWantUS float64 `json:"rtt_want_us"`
 	RTTGotUS  float64 `json:"rtt_got_us"`
-	P50US     float64 `json:"p50_us"` // p50, p90, p99: median of the repeats'
-	P90US     float64 `json:"p90_us"`
-	P99US     float64 `json:"p99_us"`
-	P999US    float64 `json:"p99_9_us"` // from here on: of all writes together
-	P9999US   float64 `json:"p99_99_us"`
-	MaxUS     float64 `json:"max_us"`
-	MeanUS    float64 `json:"mean_us"`
-	IOPS      float64 `json:"iops"`
+	// OverheadUS is what a write takes beyond the RTT: P50US - RTTGotUS.
+	OverheadUS float64 `json:"overhead_us"`
+	P50US      float64 `json:"p50_us"` // p50, p90, p99: median of the repeats'
+	P90US      float64 `json:"p90_us"`
+	P99US      Value   `json:"p99_us"`
+	P999US     Value   `json:"p99_9_us"` // from here on: of all writes together
+	P9999US    Value   `json:"p99_99_us"`
+	MaxUS      float64 `json:"max_us"`
+	MeanUS     float64 `json:"mean_us"`
+	IOPS       float64 `json:"iops"`
 
 	P50CI  Interval `json:"p50_ci95_us"` // of the repeats' medians
 	P99CI  Interval `json:"p99_ci95_us"`
@@ -74,7 +76,8 @@ type Point struct {
 	LeftOut  int      `json:"left_out"` // trials whose link was not as wanted
 	Probes   []Probe  `json:"probes,omitempty"`
 
-	latency *hdrhistogram.Histogram
+	latency     *hdrhistogram.Histogram
+	leastWrites int64 // of one of the trials
 }
 
 // newPoint takes the trials of one distance together.
@@ -87,10 +90,15 @@ func newPoint(trials []*Trial) *Point {
 	}
 	p.Trials, p.latency = len(good), newHistogram()
 	var rtt, p50, p90, p99, mean, iops []float64
+	least := good[0].Writes
 	for _, t := range good {
 		p.latency.Merge(t.latency)
 		rtt, iops = append(rtt, t.rttUS()), append(iops, t.IOPS)
-		p50, p90, p99 = append(p50, t.P50US), append(p90, percentile(t.latency, 90)), append(p99, t.P99US)
+		p50, p90 = append(p50, t.P50US), append(p90, percentile(t.latency, 90))
+		if t.P99US.Known() {
+			p99 = append(p99, float64(t.P99US))
+		}
+		least = min(least, t.Writes)
 		mean = append(mean, t.MeanUS)
 		p.Writes += t.Writes
 	}
@@ -102,12 +110,18 @@ func newPoint(trials []*Trial) *Point {
 	p.RTTGotUS = stat.Mean(rtt, nil)
 	p.IOPS, p.IOPSCI = meanInterval(iops)
 	_, p.P50CI = meanInterval(p50)
-	_, p.P99CI = meanInterval(p99)
+	if p.P99US = unknown; len(p99) == len(good) {
+		p.P99US = Value(middle(p99))
+		_, p.P99CI = meanInterval(p99)
+	} else {
+		p.P99CI = Interval{math.Inf(-1), math.Inf(1)}
+	}
 	_, p.MeanCI = meanInterval(mean)
 	// One repeat in three that met a busy machine would decide a p99 of them all.
-	p.P50US, p.P90US, p.P99US = middle(p50), middle(p90), middle(p99)
+	p.P50US, p.P90US = middle(p50), middle(p90)
+	p.OverheadUS, p.leastWrites = p.P50US-p.RTTGotUS, least
 	// Further out one repeat has too few writes.
-	p.P999US, p.P9999US = percentile(p.latency, 99.9), percentile(p.latency, 99.99)
+	p.P999US, p.P9999US = tail(p.latency, 99.9), tail(p.latency, 99.99)
 	p.MaxUS, p.MeanUS = float64(p.latency.Max())/1000, p.latency.Mean()/1000
 	return p
 }

@@ -19,6 +19,8 @@ type Export struct {
 	// both off's volume size if nothing does. ok is false where that is not known, and
 	// all of it may be.
 	Data func(off int64) (start, end int64, ok bool, err error)
+	// Outcome, if set, says what the client is told of an op that failed.
+	Outcome func(err error) error
 	// Observe, if set, is told how long an op took from Submit to Complete.
 	Observe func(kind mirror.OpKind, err error, took time.Duration)
 }
@@ -106,12 +108,19 @@ func (e *Export) Complete(ops []*mirror.Op) {
 		if e.Observe != nil {
 			e.Observe(op.Kind, op.Err, now.Sub(c.began))
 		}
-		c.request.Err = op.Err
+		c.request.Err = e.outcome(op.Err)
 		l.requests = append(l.requests, c.request)
 		c.release(op)
 	}
 	nbd.Complete(l.requests)
 	scratches.Put(l)
+}
+
+func (e *Export) outcome(err error) error {
+	if err == nil || e.Outcome == nil {
+		return err
+	}
+	return e.Outcome(err)
 }
 
 // release gives c back. op is another one than c's if a disk that hangs still has

@@ -2,11 +2,11 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"lockstep/cmd/lockstep/export"
@@ -15,9 +15,6 @@ import (
 	"lockstep/mirror/host"
 	"lockstep/nbd"
 )
-
-// clientMark parts a volume's name from that of a client: VOLUME@CLIENT.
-const clientMark = "@"
 
 // catalog offers every volume of the cluster to NBD clients.
 type catalog struct{ n *node }
@@ -42,15 +39,25 @@ func (c *catalog) Find(name string) (nbd.Export, error) {
 			name = only
 		}
 	}
-	volume, client, _ := strings.Cut(name, clientMark)
+	volume, who := parseName(name)
 	v := volumes[volume]
-	if v == nil {
+	switch {
+	case v == nil && !c.n.current.Load():
+		return nbd.Export{}, errors.New("this node is only starting, and does not know all volumes yet: try again")
+	case v == nil:
 		return nbd.Export{}, fmt.Errorf("no volume is called %.64q (see lockstep volume list): %w", volume, fs.ErrNotExist)
 	}
+	who.Incarnation, who.Size = v.Incarnation, v.Size
 	return nbd.Export{
-		Name: volume, Group: name, Description: "lockstep volume", Size: uint64(v.Size), MinBlock: c.n.minBlock(c.n.host.Seat(volume)),
-		Attach: func(ctx context.Context) (nbd.Attachment, error) { return c.n.attach(ctx, v, client) },
+		Name: volume, Group: Client(volume, who.Name), Description: identity(v), Size: uint64(v.Size), MinBlock: c.n.minBlock(c.n.host.Seat(volume)),
+		Attach: func(ctx context.Context) (nbd.Attachment, error) { return c.n.attach(ctx, v, who) },
 	}, nil
+}
+
+// identity names what is served for good: another description is another volume, or one
+// that may have lost what was acknowledged.
+func identity(v *control.Volume) string {
+	return fmt.Sprintf("lockstep volume %s, incarnation %d", v.ID, v.Incarnation)
 }
 
 // directBlock is what requests are multiples of where a node without a copy knows
@@ -77,6 +84,7 @@ type attachment struct {
 	export.Export
 	front *forward.Front
 	seat  *host.Seat
+	over  <-chan struct{}
 }
 
 // attachTimeout bounds how long a client waits for a node that has only just heard of
@@ -84,17 +92,24 @@ type attachment struct {
 const attachTimeout = 5 * time.Second
 
 // attach begins a client's session.
-func (n *node) attach(ctx context.Context, v *control.Volume, client string) (a nbd.Attachment, err error) {
+func (n *node) attach(ctx context.Context, v *control.Volume, who host.Client) (a nbd.Attachment, err error) {
 	seated := n.retry(ctx, attachTimeout, func() bool {
 		seat := n.host.Seat(v.Name)
 		if seat == nil {
 			err = fmt.Errorf("volume %s is not known at this node yet, which is only starting: try again", v.Name)
 			return false
 		}
-		a, err = n.attachTo(ctx, v, seat, client)
-		return err == nil
+		if seat.ID() != v.ID {
+			err = fmt.Errorf("volume %s is being made anew: try again", v.Name)
+			return false
+		}
+		a, err = n.attachTo(ctx, v, seat, who)
+		return err == nil || errors.Is(err, host.ErrSuperseded) || errors.Is(err, host.ErrBehind) // the client asks anew
 	})
-	if !seated && err == nil {
+	switch {
+	case errors.Is(err, host.ErrSuperseded): // final
+		return nil, fmt.Errorf("%w: %w", err, fs.ErrNotExist)
+	case !seated && err == nil:
 		err = context.Cause(ctx)
 	}
 	return a, err
@@ -118,23 +133,32 @@ func (n *node) retry(ctx context.Context, timeout time.Duration, do func() bool)
 	}
 }
 
-func (n *node) attachTo(ctx context.Context, v *control.Volume, seat *host.Seat, client string) (nbd.Attachment, error) {
+func (n *node) attachTo(ctx context.Context, v *control.Volume, seat *host.Seat, who host.Client) (nbd.Attachment, error) {
 	a := &attachment{seat: seat}
 	a.Data = func(off int64) (start, end int64, ok bool, err error) {
 		start, end, ok = seat.Data(off)
 		return start, end, ok, nil
 	}
 	a.Observe = n.metrics.observer(v.Name)
-	front, err := seat.Attach(ctx, client, a.Complete, export.Gone)
+	if resumes(who) {
+		a.Outcome = outcome
+	}
+	front, err := seat.Attach(ctx, who, a.Complete, export.Gone)
 	if err != nil {
 		return nil, err
 	}
 	a.front, a.Volume = front, front
+	if resumes(who) {
+		a.over = front.Over()
+	}
 	return a, nil
 }
 
 // Close implements nbd.Attachment.
 func (a *attachment) Close() { a.seat.Detach(a.front) }
+
+// Over implements nbd.Attachment.
+func (a *attachment) Over() <-chan struct{} { return a.over }
 
 // dropDeleted hangs up on the clients of volumes that are deleted, until ctx ends.
 func (n *node) dropDeleted(ctx context.Context) {

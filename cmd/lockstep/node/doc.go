@@ -17,6 +17,13 @@
 //	NAME          the volume of that name
 //	NAME@CLIENT   the same, for a client that may move between nodes: where it attaches
 //	              last is the only place that may still write for it
+//	NAME@CLIENT~AGENT.STAY[n]
+//	              the same, for a client that goes from node to node by itself (lockstep
+//	              attach): AGENT is 16 hexadecimal digits, random at its start, STAY counts
+//	              its attempts, n says that none has come to anything yet. What attaches
+//	              with the same STAY shares a session; a later one ends the earlier ones. A
+//	              name that another AGENT has is given to one with n; without, it gets
+//	              ERR_UNKNOWN: it was superseded.
 //	              (the empty name: the volume, if there is only one)
 //
 // # Admin API

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -38,6 +39,7 @@ type node struct {
 	metrics *metrics
 	peers   *http.Client // reaches other nodes at their node ports
 	timings chan timing
+	current atomic.Bool // its state is not of the past any more
 
 	verifying sync.Map // names of the volumes that are being verified
 }
@@ -203,6 +205,7 @@ func (n *node) run(ctx context.Context, d *doors) error {
 	var hosted sync.WaitGroup
 	hosted.Go(func() {
 		n.catchUp(hosting)
+		n.current.Store(hosting.Err() == nil)
 		n.host.Run(hosting)
 	})
 	hosted.Go(func() { n.dropDeleted(hosting) })

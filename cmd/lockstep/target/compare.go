@@ -1,7 +1,8 @@
-package main
+package target
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -12,10 +13,10 @@ import (
 	"lockstep/wanem/sweep"
 )
 
-// compareFiles compares the first size bytes of two files. Holes read as
+// CompareFiles compares the first size bytes of two files. Holes read as
 // zeroes; where both have one nothing is read. A difference is a
 // *sweep.DifferenceError.
-func compareFiles(a, b string, size int64) error {
+func CompareFiles(ctx context.Context, a, b string, size int64) error {
 	fa, err := os.Open(a)
 	if err != nil {
 		return fmt.Errorf("compare: %w", err)
@@ -29,6 +30,9 @@ func compareFiles(a, b string, size int64) error {
 	const chunk = 1 << 20
 	bufA, bufB := make([]byte, chunk), make([]byte, chunk)
 	for off := int64(0); ; off += chunk {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		if off, err = nextData(fa, fb, off, size); err != nil || off == size {
 			return err
 		}

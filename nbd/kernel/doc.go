@@ -61,7 +61,7 @@
 //	requests in flight on a socket      they wait for the request timer, which has whole
 //	that ended                          seconds: a pause of 1 to 2.5 s with --timeout 1s
 //	a reply that takes longer than      requests that begin on the next path have twice the
-//	the request timer ends the socket   time if the last one did not last, up to a minute. A
+//	the request timer ends the socket   time if the last one did not last, up to 8 s. A
 //	                                    request keeps what it began with: one that takes
 //	                                    longer than that each time is sent for ever
 //	RECONFIGURE without a dead socket   it answers with success and drops the new one. A

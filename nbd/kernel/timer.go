@@ -2,10 +2,13 @@ package kernel
 
 import "time"
 
-// timer is how long the kernel waits for a reply. Where a path is lost soon after it was
-// made, the server may be slow, a disk in trouble say, and requests that begin on the next
-// path get twice the time. (Not those that began before: the kernel keeps what each began
-// with.) After a long calm it is the configured one again.
+// timer is how long the kernel waits for a reply. Where a path is lost as soon as a request
+// of its first moments can have run out, the server may be slow, a disk in trouble say,
+// and requests that begin on the next path get twice the time. (Not those that began
+// before: the kernel keeps what each began with.) A path that is lost later had a server
+// that replied; it was killed, say, and that is no reason to wait longer for the next one.
+// There is a bound, since a server that stops without a word costs that long. After a
+// calm it is the configured one again.
 type timer struct {
 	least   time.Duration
 	timeout time.Duration
@@ -14,8 +17,8 @@ type timer struct {
 }
 
 const (
-	maxTimeout = time.Minute
-	calm       = 10 * time.Minute
+	maxTimeout = 8 * time.Second
+	calm       = time.Minute
 )
 
 // attached notes that a path was made.
@@ -26,7 +29,7 @@ func (t *timer) lost(at time.Time) {
 	switch lasted := at.Sub(t.since); {
 	case lasted >= calm:
 		t.timeout, t.short = t.least, 0
-	case lasted < 3*t.timeout+2*time.Second: // a request of its first moments, and the kernel's own slack
+	case lasted < t.timeout+2*time.Second: // and the kernel's own slack
 		t.timeout = max(t.least, min(2*t.timeout, maxTimeout))
 		t.short++
 	default:

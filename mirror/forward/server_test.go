@@ -76,19 +76,12 @@ func TestWhoIsWelcome(t *testing.T) {
 // the older one had not submitted can be any more, and when the node's own clients
 // of an earlier generation are ended.
 func TestANewerConnectionEndsTheOlderFirst(t *testing.T) {
-	var older chan error
+	var s *Server
 	var told []uint64
-	s := NewServer(ServerConfig{Size: testSize, Superseded: func(client string, generation uint64) {
+	s = NewServer(ServerConfig{Size: testSize, Superseded: func(client string, generation uint64) {
 		told = append(told, generation)
-		select {
-		case err := <-older:
-			if !errors.Is(err, errNewer) {
-				t.Errorf("the older connection ended with %v", err)
-			}
-		default:
-			if generation > 1 {
-				t.Error("the older connection is still served")
-			}
+		if n := s.Connections(); n != 1 { // the newcomer's
+			t.Errorf("%d connections when generation %d is told of", n, generation)
 		}
 	}})
 	defer s.Close()
@@ -98,7 +91,6 @@ func TestANewerConnectionEndsTheOlderFirst(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer first.Close()
-	older = ended
 	b := encode(header{kind: kindWrite, tag: 1, number: 1, lowest: 1, length: 512}, make([]byte, 512))
 	if _, err := first.Write(b[:100]); err != nil { // half of a write
 		t.Fatal(err)
@@ -110,6 +102,9 @@ func TestANewerConnectionEndsTheOlderFirst(t *testing.T) {
 	defer second.Close()
 	if _, err := first.Write(b[100:]); err == nil {
 		t.Error("the older connection takes the rest of its write")
+	}
+	if err := <-ended; !errors.Is(err, errNewer) {
+		t.Errorf("the older connection ended with %v", err)
 	}
 	s.Supersede("vm", 3)
 	if _, err := second.Write(b); err == nil {

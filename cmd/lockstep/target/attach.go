@@ -76,11 +76,27 @@ func (c *Config) detach(ctx context.Context, agent *child.Process, made thing) e
 
 // forceDetach disconnects a device if it is still the one that was attached.
 func (c *Config) forceDetach(ctx context.Context, made thing) error {
-	if made.Identity == "" || backend(made.Name) != made.Identity {
+	if made.Identity == "" || released(made) {
 		return nil
 	}
 	_, err := tool(ctx, c.Exe, "detach", "--force", made.Name)
+	if err != nil && released(made) { // it was about to go
+		return nil
+	}
 	return err
+}
+
+var releaseTimeout = 2 * time.Second // a test is less patient
+
+// released says whether the kernel has let a device go. One that is disconnected has a
+// moment for that: the kernel drops its cache first.
+func released(made thing) bool {
+	for end := time.Now().Add(releaseTimeout); backend(made.Name) == made.Identity; time.Sleep(lookEvery) {
+		if time.Now().After(end) {
+			return false
+		}
+	}
+	return true
 }
 
 // backend is what the kernel keeps of who attached a device; "" if nobody has.

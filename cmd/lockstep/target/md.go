@@ -56,7 +56,9 @@ func newMD(ctx context.Context, c *Config, life *run) (driver, error) {
 	return d, nil
 }
 
-func sysBlock(device string) string { return filepath.Join("/sys/block", filepath.Base(device)) }
+func sysBlock(device string) string { return filepath.Join(sysfs, filepath.Base(device)) }
+
+var sysfs = "/sys/block" // a test has its own
 
 func (d *mdArray) wire() sweep.Wire { return d.conf.Wire }
 

@@ -240,3 +240,45 @@ func TestRecord(t *testing.T) {
 		t.Errorf("a broken record: %v", err)
 	}
 }
+
+// TestADeviceMayTakeAMomentToGo: when its agent has detached it, the kernel still shows it
+// for as long as it drops the cache, and nothing can be detached any more.
+func TestADeviceMayTakeAMomentToGo(t *testing.T) {
+	oldSys, oldTimeout := sysfs, releaseTimeout
+	sysfs, releaseTimeout = t.TempDir(), 100*time.Millisecond
+	defer func() { sysfs, releaseTimeout = oldSys, oldTimeout }()
+	file := filepath.Join(sysfs, "nbd7", "backend")
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	exe := filepath.Join(t.TempDir(), "exe")
+	c := &Config{Exe: exe}
+	for _, tc := range []struct {
+		name, script string // what lockstep detach does, which fails
+		before       bool   // it goes before it is asked to
+		ok           bool
+	}{
+		{"while it is waited for", "echo unasked >" + file + "; exit 1", true, true},
+		{"meanwhile", "rm " + file + "; exit 1", false, true},
+		{"never", "exit 1", false, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			err := errors.Join(os.WriteFile(file, []byte("mine\n"), 0o644), os.WriteFile(exe, []byte("#!/bin/sh\n"+tc.script), 0o755))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tc.before {
+				releaseTimeout = time.Minute
+				gone := time.AfterFunc(20*time.Millisecond, func() { os.Remove(file) })
+				defer func() { gone.Stop(); releaseTimeout = 100 * time.Millisecond }()
+			}
+			err = c.forceDetach(t.Context(), thing{Name: "/dev/nbd7", Identity: "mine"})
+			if (err == nil) != tc.ok {
+				t.Error(err)
+			}
+			if _, err := os.Stat(file); tc.ok && err == nil {
+				t.Error("it was asked to go, or is still there")
+			}
+		})
+	}
+}

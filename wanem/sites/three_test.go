@@ -1,6 +1,7 @@
 package sites
 
 import (
+	"math"
 	"net"
 	"strings"
 	"testing"
@@ -29,18 +30,25 @@ func openThree(t *testing.T) *Sites {
 }
 
 // near fails unless the round trip is about the wanted one, from whichever end: the
-// shortest one, as others share the machine with a test.
+// shortest one, as others share the machine with a test, and may have it for a while.
 func near(t *testing.T, s *Sites, a, b Site, want time.Duration) {
 	t.Helper()
-	n := probesFor(want)
-	got, err := s.MeasureRTT(t.Context(), a, b, max(10, n/2))
-	if err != nil {
-		t.Error(err)
-		return
+	const tries = 4
+	n := max(10, probesFor(want)/2)
+	least := time.Duration(math.MaxInt64)
+	for range tries {
+		got, err := s.MeasureRTT(t.Context(), a, b, n)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		if least = min(least, got.Min); least < want+max(time.Millisecond, want/10) {
+			break
+		}
 	}
-	t.Logf("%s-%s: want %v, least %v, corrected by %v", a, b, want, got.Min, correction(t, s, a, b))
-	if off := (got.Min - want).Abs(); off > max(time.Millisecond, want/10) {
-		t.Errorf("%s-%s: %v, want %v", a, b, got.Min, want)
+	t.Logf("%s-%s: want %v, least %v, corrected by %v", a, b, want, least, correction(t, s, a, b))
+	if off := (least - want).Abs(); off > max(time.Millisecond, want/10) {
+		t.Errorf("%s-%s: %v, want %v", a, b, least, want)
 	}
 }
 

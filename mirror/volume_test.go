@@ -44,9 +44,13 @@ func newStore(t *testing.T, size int64) *store.Store {
 	return s
 }
 
+// ownHost is not where connections come from, which is 127.0.0.1: one of them would
+// take the port of a site that is down.
+const ownHost = "127.0.1.1:0"
+
 func newSite(t *testing.T, s Store) *site {
 	t.Helper()
-	r := &site{t: t, store: s, addr: "127.0.0.1:0"}
+	r := &site{t: t, store: s, addr: ownHost}
 	r.start()
 	t.Cleanup(r.kill)
 	return r

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -54,10 +56,14 @@ func newProcesses(t *testing.T, flags ...string) *processes {
 	return p
 }
 
-// freeAddr is an address that nobody listens on now.
+var hosts atomic.Uint32
+
+// freeAddr is an address that nobody listens on now, each time at another host. As
+// connections come from 127.0.0.1, none can take the port before the node does, or while
+// it is down.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.3.%d:0", 1+hosts.Add(1)%250))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -309,7 +315,7 @@ func (p *processes) commands() {
 		{"volume create x --size 1MiB --on w", 1, []string{"witness"}},
 		{"volume delete vol", 2, []string{"--yes"}},
 		{"volume resize vol --size 1MiB", 2, []string{"can only grow"}},
-		{"cluster list", 0, []string{"leader", "w     127.0.0.1", "witness", "ago"}},
+		{"cluster list", 0, []string{"leader", "w     127.0.3.", "witness", "ago"}},
 		{"cluster remove a", 1, []string{"vol"}},
 		{"handover vol --to a", 1, []string{"leads it already"}},
 		{"events vol", 0, []string{"created on a, b", "handed over to b", "b took over from a", "an operator made a the primary"}},

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -78,12 +77,7 @@ type trio struct {
 func newTrio(t *testing.T, policy string, seed uint64) *trio {
 	s := &trio{T: t, rand: rand.New(rand.NewPCG(seed, 0)), dir: t.TempDir(), policy: policy}
 	for i := range s.ports {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.ports[i] = l.Addr().String()
-		l.Close()
+		s.ports[i] = freeAddr(t)
 	}
 	for i := range s.procs {
 		s.start(i)

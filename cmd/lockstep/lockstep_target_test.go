@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -35,17 +34,12 @@ func loopbackTarget(t *testing.T) target.Config {
 	c := target.Config{Wire: &loopbackWAN{}, Dir: filepath.Join(dir, "volume"), Logs: filepath.Join(dir, "logs"), Scratch: dir,
 		Size: 8 << 20, Ack: "written"}
 	for _, name := range []string{"a", "b", target.Witness} {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.Nodes = append(c.Nodes, target.Node{Name: name, Listen: ln.Addr().String(), Command: func(args ...string) *exec.Cmd {
+		c.Nodes = append(c.Nodes, target.Node{Name: name, Listen: freeAddr(t), Command: func(args ...string) *exec.Cmd {
 			cmd := lockstepCommand(t, args...)
 			// The race detector's own pause of a second before each exit.
 			cmd.Env = append(cmd.Env, "GORACE=atexit_sleep_ms=0")
 			return cmd
 		}})
-		ln.Close() // the node takes the port that was free
 	}
 	return c
 }

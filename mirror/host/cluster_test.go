@@ -166,7 +166,8 @@ func (c *cluster) create(on ...string) {
 func (n *node) start() {
 	addr := n.addr
 	if addr == "" {
-		addr = "127.0.0.1:0"
+		// Not where connections come from: one would take the port of a node that is down.
+		addr = "127.0.2.1:0"
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	ln, err := mirror.Listen(ctx, addr)

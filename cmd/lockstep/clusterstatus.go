@@ -75,13 +75,15 @@ func printVolume(out io.Writer, v *api.VolumeStatus) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	if v.Standing == nil {
-		return nil
-	}
-	for _, r := range v.Standing.Replicas {
-		if r.Err != "" && r.Member < len(v.Replicas) {
-			fmt.Fprintf(out, "%s: %s\n", v.Replicas[r.Member].Node, r.Err)
+	if v.Standing != nil {
+		for _, r := range v.Standing.Replicas {
+			if r.Err != "" && r.Member < len(v.Replicas) {
+				fmt.Fprintf(out, "%s: %s\n", v.Replicas[r.Member].Node, r.Err)
+			}
 		}
+	}
+	if next := advice(v); next != "" {
+		fmt.Fprintf(out, "next: %s\n", next)
 	}
 	return nil
 }

@@ -29,7 +29,8 @@ func (statusCmd) Help() string {
 A replica that is in sync has every acknowledged write. One that is not is brought
 up to date: LEFT is what is still to be copied, or to be compared and copied where
 it differs, RATE how fast that becomes less, ETA when nothing is left. A rate far
-below what the line carries is meant so: writes come first (--resync-share).
+below what the line carries is meant so: writes come first (--resync-share). Where
+somebody has to do something, a line "next:" says what.
 
   STANDING     WHAT IT MEANS
   in sync      every write waits for it
@@ -48,8 +49,12 @@ Examples:
   until lockstep status vol --node 10.0.0.1:7800 >/dev/null; do sleep 1; done`
 }
 
-// standingInSync is as mirror.MemberStatus has it.
-const standingInSync = "in sync"
+// As mirror.MemberStatus has them.
+const (
+	standingInSync = "in sync"
+	standingLost   = "lost"
+	standingAbsent = "absent"
+)
 
 // watchEvery is the time between two looks.
 const watchEvery = time.Second

@@ -147,27 +147,40 @@ func (p *processes) nodesLost() {
 	l := startLoad(p.T, a.Device)
 	l.flows()
 	p.awaitVolume("a", "in sync", bothInSync)
+	// What a stopped node has not read yet it reads when it wakes, and must not pass on.
+	stop := func(on, _ string) { p.signal(on, unix.SIGSTOP) }
+	wake := func(on string) {
+		l.lap()
+		p.signal(on, unix.SIGCONT)
+		l.lap()
+	}
 	for _, round := range []struct {
-		what string
-		fail func(on, other string)
-		mend func(on string)
+		what  string
+		spare bool // the node is not the primary
+		fail  func(on, other string)
+		mend  func(on string)
 	}{
-		{"kill -9", func(on, _ string) { p.procs[on].Kill() }, p.start},
-		{"SIGTERM", func(on, _ string) {
+		{"kill -9", false, func(on, _ string) { p.procs[on].Kill() }, p.start},
+		{"SIGTERM", false, func(on, _ string) {
 			if err := p.procs[on].Stop(p.Context(), 60*time.Second); err != nil {
 				p.Fatal(err)
 			}
 		}, p.start},
-		{"SIGSTOP", func(on, _ string) { p.signal(on, unix.SIGSTOP) }, func(on string) { p.signal(on, unix.SIGCONT) }},
-		{"a handover", func(_, other string) {
+		{"SIGSTOP", false, stop, wake},
+		{"SIGSTOP, not the primary,", true, stop, wake},
+		{"a handover", false, func(_, other string) {
 			p.mustAsk("w", http.MethodPost, "/volumes/vol/handover", api.Handover{To: other}, nil)
 		}, func(string) {}},
 	} {
 		for range *rounds {
 			on := a.node()
 			other := map[string]string{"a": "b", "b": "a"}[on]
-			if v := p.awaitVolume("w", "in sync", bothInSync); v.Primary != on {
-				p.mustAsk("w", http.MethodPost, "/volumes/vol/handover", api.Handover{To: on}, nil)
+			primary := on
+			if round.spare {
+				primary = other
+			}
+			if v := p.awaitVolume("w", "in sync", bothInSync); v.Primary != primary {
+				p.mustAsk("w", http.MethodPost, "/volumes/vol/handover", api.Handover{To: primary}, nil)
 			}
 			l.flows()
 			round.fail(on, other)

@@ -88,7 +88,7 @@ func (p *processes) startAgent(a *attached) {
 // blockBytes is what a deviceWriter writes at once.
 const (
 	blockBytes    = 4096
-	writerBlocks  = 64
+	writerBlocks  = 16
 	deviceWriters = 4
 )
 
@@ -187,6 +187,18 @@ func (w *deviceWriter) look(i uint64, buf []byte) error {
 // write since the last call.
 func (l *load) flows() (longest time.Duration) {
 	l.t.Helper()
+	return l.flow(3)
+}
+
+// lap waits until every writer has written all of its blocks anew: a write from before that
+// comes late lands on a newer one.
+func (l *load) lap() {
+	l.t.Helper()
+	l.flow(writerBlocks + 1)
+}
+
+func (l *load) flow(writes uint64) (longest time.Duration) {
+	l.t.Helper()
 	for _, w := range l.all {
 		var from uint64
 		for end, first := time.Now().Add(90*time.Second), true; ; time.Sleep(2 * time.Millisecond) {
@@ -199,7 +211,7 @@ func (l *load) flows() (longest time.Duration) {
 			if err != nil {
 				l.t.Fatalf("what is on the device saw an error: %v", err)
 			}
-			if done >= from+3 {
+			if done >= from+writes {
 				break
 			}
 			if time.Now().After(end) {

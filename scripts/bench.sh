@@ -28,11 +28,6 @@ rounds=3 duration_s=5 size_mib=256 json='' parent=${TMPDIR:-/var/tmp}
 targets=(nbdkit quorum lockstep lockstep-cluster lockstep-poll)
 jobs=(4k-randwrite-d1 4k-randwrite-d32 1m-write-d8 4k-randread-d1 4k-randread-d32)
 
-usage() {
-    sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"
-    exit "$1"
-}
-
 # positive stops unless $2, given for the option $1, is a positive whole number.
 positive() { [[ $2 =~ ^[1-9][0-9]*$ ]] || { say "$1 wants a positive whole number, not '$2'" >&2; exit 2; }; }
 
@@ -45,8 +40,8 @@ known() {
 }
 
 while [ $# -gt 0 ]; do
-    case $1 in -h | --help) usage 0 ;; esac
-    [ $# -gt 1 ] || usage 2 >&2
+    teach "$@"
+    [ $# -gt 1 ] || { usage >&2 && exit 2; }
     case $1 in
     --rounds) positive "$1" "$2"; rounds=$2 ;;
     --duration) positive "$1" "${2%s}"; duration_s=${2%s} ;;
@@ -55,7 +50,7 @@ while [ $# -gt 0 ]; do
     --json) json=$2 ;;
     --targets) IFS=', ' read -ra chosen <<<"$2"; known "$1" "${targets[*]}" "${chosen[@]}"; targets=("${chosen[@]}") ;;
     --jobs) IFS=', ' read -ra chosen <<<"$2"; known "$1" "${jobs[*]}" "${chosen[@]}"; jobs=("${chosen[@]}") ;;
-    *) usage 2 >&2 ;;
+    *) usage >&2 && exit 2 ;;
     esac
     shift 2
 done

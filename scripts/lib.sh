@@ -14,3 +14,11 @@ die() {
     printf '%s: %s\n' "${0##*/}" "$*" >&2
     exit 1
 }
+
+# usage prints what a script says of itself at its top.
+usage() { sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; }
+
+# teach does so, and ends, if that is what the arguments ask for.
+teach() {
+    case ${1-} in -h | --help) usage && exit ;; esac
+}

@@ -12,6 +12,7 @@
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "$0")/lib.sh"
+teach "$@"
 
 # command=package, as Debian and Ubuntu name them.
 fio=(fio=fio)

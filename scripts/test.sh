@@ -11,6 +11,7 @@
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "$0")/lib.sh"
+teach "$@"
 cd "$root"
 
 fuzz_time=${FUZZ_TIME:-2s}

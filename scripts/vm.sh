@@ -39,8 +39,6 @@ source "$(dirname "$0")/lib.sh"
 boot_timeout=60 # seconds; about one emulated boot in a hundred hangs on a busy machine
 boot_attempts=3
 
-usage() { sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' "$0"; }
-
 out=vm-out cpus=2 memory=2G timeout=15m network='' address='' init=plain clock=host
 builds=() puts=() disks=()
 

@@ -7,6 +7,7 @@
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "$0")/../lib.sh"
+teach "$@"
 cd "$root"
 
 parts=(vagrantfile kernel netem filesystem powercut flaky postgres machines sweep)

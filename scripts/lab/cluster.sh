@@ -4,6 +4,7 @@
 # device. All of it is gone when the script ends, however it ends.
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
+teach "$@"
 
 lab=            # the directory of everything
 volume=vol      # the volume

@@ -15,6 +15,7 @@ tree=$(cd "$(dirname "$0")/../.." && pwd)
 provision=$tree/scripts/provision.sh
 # shellcheck source=scripts/lib.sh
 source "$tree/scripts/lib.sh"
+teach "$@"
 
 [ $# -ge 4 ] || die "usage: machine.sh NAME CLUSTER VOLUME SIZE [FLAG...]"
 name=$1 cluster=$2 volume=$3 size=$4

@@ -122,7 +122,6 @@ func TestEveryOpOnceWhateverHappens(t *testing.T) {
 	var all sync.WaitGroup
 	for w := range writers {
 		all.Go(func() {
-			defer func() { progress.Add(1 << 40); turn <- struct{}{} }()
 			client := fronts[w%len(fronts)]
 			for v := range uint64(perWriter) {
 				a, b := client.start(mirror.Write, int64(2*w), v), client.start(mirror.Write, int64(2*w+1), v)
@@ -146,8 +145,15 @@ func TestEveryOpOnceWhateverHappens(t *testing.T) {
 			}
 		})
 	}
-	for progress.Load() < writers<<40 {
-		<-turn
+	over := make(chan struct{})
+	go func() { all.Wait(); close(over) }()
+	for running := true; running; {
+		select {
+		case <-turn:
+		case <-over:
+			running = false
+			continue
+		}
 		switch rng.IntN(3) {
 		case 0:
 			primary.cut()
@@ -167,7 +173,6 @@ func TestEveryOpOnceWhateverHappens(t *testing.T) {
 			route()
 		}
 	}
-	all.Wait()
 	for _, c := range fronts {
 		c.front.Close()
 	}

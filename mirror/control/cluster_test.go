@@ -46,6 +46,7 @@ func newCluster(t *testing.T, oneWay time.Duration, names ...string) *cluster {
 		for _, name := range slices.Collect(c.running()) {
 			c.stop(name)
 		}
+		time.Sleep(dialTimeout) // http.Transport leaves a dial alone that nobody waits for any more
 	})
 	return c
 }

@@ -98,10 +98,13 @@ func (n *network) listen(addr string) *listener {
 	return l
 }
 
+// dialTimeout is how long a dial takes at most.
+const dialTimeout = 3 * time.Second
+
 // dial connects from host; it takes a round trip, or as long as ctx allows if the
 // way is cut, and no longer than a real one would.
 func (n *network) dial(ctx context.Context, host, addr string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	there, up1 := n.path(direction{host, hostOf(addr)})
 	back, up2 := n.path(direction{hostOf(addr), host})

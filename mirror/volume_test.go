@@ -124,6 +124,18 @@ func (c *client) everywhere() *client {
 	})
 }
 
+// refused waits until the first replica has said why it does not serve the volume, and fails
+// unless Wait says so too.
+func (c *client) refused(why string) {
+	c.t.Helper()
+	c.until("refused", func() bool { return strings.Contains(c.v.Status().Replicas[0].Err, why) })
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := c.v.Wait(ctx); err == nil || !strings.Contains(err.Error(), why) {
+		c.t.Errorf("Wait: %v, want a refusal: %s", err, why)
+	}
+}
+
 // suspended waits until the volume has noticed that a replica is gone.
 func (c *client) suspended() *client {
 	c.t.Helper()
@@ -288,7 +300,7 @@ func TestReplicasAreMadeEqualAtStart(t *testing.T) {
 	}
 	r := newSite(t, remote)
 	c := open(t, Config{Store: local, Replicas: []string{r.addr}})
-	c.until("refused", func() bool { return strings.Contains(c.v.Status().Replicas[0].Err, "--overwrite") })
+	c.refused("--overwrite")
 	r.kill()
 	r.taken = true
 	r.start()
@@ -405,11 +417,7 @@ func TestNewStoreDoesNotOverwriteAReplica(t *testing.T) {
 	}
 	r := newSite(t, remote)
 	c := open(t, Config{Store: newStore(t, testSize), Replicas: []string{r.addr}})
-	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
-	defer cancel()
-	if err := c.v.Wait(ctx); err == nil || !strings.Contains(err.Error(), "nothing was overwritten") {
-		t.Errorf("%v, want a refusal", err)
-	}
+	c.refused("nothing was overwritten")
 	if got := contents(t, remote)[4096:]; string(got[:8]) != "precious" {
 		t.Error("the replica was overwritten")
 	}

@@ -3,6 +3,7 @@ package forward
 import (
 	"io"
 	"testing"
+	"testing/synctest"
 
 	"lockstep/mirror"
 )
@@ -46,38 +47,41 @@ func TestWhatAHungDiskKeepsIsLeftToIt(t *testing.T) {
 // TestAServerForgetsWhatAHungDiskKeeps: the client is told to ask the next primary,
 // and neither the op nor its memory is used again.
 func TestAServerForgetsWhatAHungDiskKeeps(t *testing.T) {
-	s := NewServer(ServerConfig{Size: testSize})
-	defer s.Close()
-	submitted := make(chan *mirror.Op, 1)
-	nc, _, err := shake(s, submitterFunc(func(ops []*mirror.Op) { submitted <- ops[0] }), hello{session: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
-	nc.Write(encode(header{kind: kindRead, tag: 5, length: 512}, nil)) //nolint:errcheck // the next line waits for it
-	op := <-submitted
-	r, data := op.Tag.(*request), op.Data //nolint:errcheck // the session set it
-	go disown(op)
-	for {
-		b := make([]byte, HeaderSize)
-		var h header
-		if _, err := io.ReadFull(nc, b); err != nil || h.decode(b) != nil {
+	synctest.Test(t, func(t *testing.T) { // who says nothing for 400 ms is given up
+		s := NewServer(ServerConfig{Size: testSize})
+		defer s.Close()
+		submitted := make(chan *mirror.Op, 1)
+		nc, _, err := shake(s, submitterFunc(func(ops []*mirror.Op) { submitted <- ops[0] }), hello{session: 1})
+		if err != nil {
 			t.Fatal(err)
 		}
-		if h.kind == kindPing {
-			continue
+		defer nc.Close()
+		nc.Write(encode(header{kind: kindRead, tag: 5, length: 512}, nil)) //nolint:errcheck // the next line waits for it
+		op := <-submitted
+		r, data := op.Tag.(*request), op.Data //nolint:errcheck // the session set it
+		go disown(op)
+		for {
+			b := make([]byte, HeaderSize)
+			var h header
+			if _, err := io.ReadFull(nc, b); err != nil || h.decode(b) != nil {
+				t.Fatal(err)
+			}
+			if h.kind == kindPing {
+				continue
+			}
+			if h.kind != kindReply || h.tag != 5 || h.flags != flagAgain || h.payload != 0 {
+				t.Errorf("the client gets %+v", h)
+			}
+			break
 		}
-		if h.kind != kindReply || h.tag != 5 || h.flags != flagAgain || h.payload != 0 {
-			t.Errorf("the client gets %+v", h)
+		synctest.Wait() // the session is through with it
+		for range 100 {
+			if requestPool.Get() == any(r) {
+				t.Error("the request is used again")
+			}
+			if b := getBuffer(512); &b.b[0] == &data[0] {
+				t.Error("its memory is used again")
+			}
 		}
-		break
-	}
-	for range 100 {
-		if requestPool.Get() == any(r) {
-			t.Error("the request is used again")
-		}
-		if b := getBuffer(512); &b.b[0] == &data[0] {
-			t.Error("its memory is used again")
-		}
-	}
+	})
 }

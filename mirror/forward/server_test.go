@@ -76,71 +76,75 @@ func TestWhoIsWelcome(t *testing.T) {
 // the older one had not submitted can be any more, and when the node's own clients
 // of an earlier generation are ended.
 func TestANewerConnectionEndsTheOlderFirst(t *testing.T) {
-	var s *Server
-	var told []uint64
-	s = NewServer(ServerConfig{Size: testSize, Superseded: func(client string, generation uint64) {
-		told = append(told, generation)
-		if n := s.Connections(); n != 1 { // the newcomer's
-			t.Errorf("%d connections when generation %d is told of", n, generation)
+	synctest.Test(t, func(t *testing.T) { // who says nothing for 400 ms is given up
+		var s *Server
+		var told []uint64
+		s = NewServer(ServerConfig{Size: testSize, Superseded: func(client string, generation uint64) {
+			told = append(told, generation)
+			if n := s.Connections(); n != 1 { // the newcomer's
+				t.Errorf("%d connections when generation %d is told of", n, generation)
+			}
+		}})
+		defer s.Close()
+		v := &stepVolume{t: t}
+		first, ended, err := shake(s, v, hello{client: "vm", session: 1, generation: 1})
+		if err != nil {
+			t.Fatal(err)
 		}
-	}})
-	defer s.Close()
-	v := &stepVolume{t: t}
-	first, ended, err := shake(s, v, hello{client: "vm", session: 1, generation: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer first.Close()
-	b := encode(header{kind: kindWrite, tag: 1, number: 1, lowest: 1, length: 512}, make([]byte, 512))
-	if _, err := first.Write(b[:100]); err != nil { // half of a write
-		t.Fatal(err)
-	}
-	second, _, err := shake(s, v, hello{client: "vm", session: 2, generation: 2})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer second.Close()
-	if _, err := first.Write(b[100:]); err == nil {
-		t.Error("the older connection takes the rest of its write")
-	}
-	if err := <-ended; !errors.Is(err, errNewer) {
-		t.Errorf("the older connection ended with %v", err)
-	}
-	s.Supersede("vm", 3)
-	if _, err := second.Write(b); err == nil {
-		t.Error("a connection of a superseded generation takes a write")
-	}
-	if _, _, err := shake(s, v, hello{client: "vm", session: 2, generation: 2}); err == nil {
-		t.Error("a superseded generation is welcome")
-	}
-	if len(v.ops) != 0 || len(told) != 2 || s.Connections() != 0 {
-		t.Errorf("%d ops submitted, told of generations %v, %d connections", len(v.ops), told, s.Connections())
-	}
+		defer first.Close()
+		b := encode(header{kind: kindWrite, tag: 1, number: 1, lowest: 1, length: 512}, make([]byte, 512))
+		if _, err := first.Write(b[:100]); err != nil { // half of a write
+			t.Fatal(err)
+		}
+		second, _, err := shake(s, v, hello{client: "vm", session: 2, generation: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer second.Close()
+		if _, err := first.Write(b[100:]); err == nil {
+			t.Error("the older connection takes the rest of its write")
+		}
+		if err := <-ended; !errors.Is(err, errNewer) {
+			t.Errorf("the older connection ended with %v", err)
+		}
+		s.Supersede("vm", 3)
+		if _, err := second.Write(b); err == nil {
+			t.Error("a connection of a superseded generation takes a write")
+		}
+		if _, _, err := shake(s, v, hello{client: "vm", session: 2, generation: 2}); err == nil {
+			t.Error("a superseded generation is welcome")
+		}
+		if len(v.ops) != 0 || len(told) != 2 || s.Connections() != 0 {
+			t.Errorf("%d ops submitted, told of generations %v, %d connections", len(v.ops), told, s.Connections())
+		}
+	})
 }
 
 // TestCloseSilencesTheServer: after it no answer is sent and nothing is submitted;
 // what the volume has completes into nothing.
 func TestCloseSilencesTheServer(t *testing.T) {
-	s := NewServer(ServerConfig{Size: testSize})
-	submitted := make(chan []*mirror.Op, 1)
-	nc, served, err := shake(s, submitterFunc(func(ops []*mirror.Op) { submitted <- append([]*mirror.Op(nil), ops...) }), hello{session: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	nc.Write(encode(header{kind: kindFlush, tag: 1}, nil)) //nolint:errcheck // the next line waits for it
-	ops := <-submitted
-	s.Close()
-	if err := <-served; !errors.Is(err, errServerClosed) {
-		t.Errorf("Serve: %v", err)
-	}
-	Dispatch(ops)
-	if b, err := io.ReadAll(nc); len(b) > 0 || err != nil {
-		t.Errorf("the client reads %x, %v", b, err)
-	}
-	var refusal *Refusal
-	if _, _, err := shake(s, instant{}, hello{session: 1}); !errors.As(err, &refusal) || refusal.Reason != NotPrimary {
-		t.Errorf("a later client is told %v", err)
-	}
+	synctest.Test(t, func(t *testing.T) { // who says nothing for 400 ms is given up
+		s := NewServer(ServerConfig{Size: testSize})
+		submitted := make(chan []*mirror.Op, 1)
+		nc, served, err := shake(s, submitterFunc(func(ops []*mirror.Op) { submitted <- append([]*mirror.Op(nil), ops...) }), hello{session: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		nc.Write(encode(header{kind: kindFlush, tag: 1}, nil)) //nolint:errcheck // the next line waits for it
+		ops := <-submitted
+		s.Close()
+		if err := <-served; !errors.Is(err, errServerClosed) {
+			t.Errorf("Serve: %v", err)
+		}
+		Dispatch(ops)
+		if b, err := io.ReadAll(nc); len(b) > 0 || err != nil {
+			t.Errorf("the client reads %x, %v", b, err)
+		}
+		var refusal *Refusal
+		if _, _, err := shake(s, instant{}, hello{session: 1}); !errors.As(err, &refusal) || refusal.Reason != NotPrimary {
+			t.Errorf("a later client is told %v", err)
+		}
+	})
 }
 
 // TestErrorsCrossTheConnection: what a client does about an error depends on which it is.

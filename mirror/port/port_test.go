@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -128,7 +129,7 @@ func TestStrangersAreShown(t *testing.T) {
 		}
 		c.SetDeadline(time.Now().Add(5 * time.Second)) //nolint:errcheck // the read reports it
 		io.WriteString(c, first)                       //nolint:errcheck // likewise
-		if n, err := c.Read(make([]byte, 1)); n > 0 || err == nil || errors.Is(err, context.DeadlineExceeded) {
+		if n, err := c.Read(make([]byte, 1)); n > 0 || err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("%q is answered with %d bytes, %v", first, n, err)
 		}
 		c.Close()
@@ -160,7 +161,7 @@ func TestSilentConnectionsKeepNobodyOut(t *testing.T) {
 		silent = append(silent, c)
 	}
 	silent[0].SetDeadline(time.Now().Add(5 * time.Second)) //nolint:errcheck // the read reports it
-	if _, err := silent[0].Read(make([]byte, 1)); err == nil || errors.Is(err, context.DeadlineExceeded) {
+	if _, err := silent[0].Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("the oldest: %v", err)
 	}
 	c, err := DialRaft(context.Background(), addr)

@@ -34,10 +34,10 @@ func TestChangesInARow(t *testing.T) {
 		m.mu.Lock()
 		m.before = nil
 		m.mu.Unlock()
-		c.do(control.SetPolicy("vol", 0, control.Policy{Ack: "durable", OnIsolation: "error"}))
+		c.do(control.SetPolicy("vol", 0, control.Policy{Ack: "durable", OnIsolation: "error", Lease: testLease}))
 	}
 	m.mu.Unlock()
-	c.do(control.SetPolicy("vol", 0, control.Policy{Ack: "durable"}))
+	c.do(control.SetPolicy("vol", 0, control.Policy{Ack: "durable", Lease: testLease}))
 	began := time.Now()
 	c.until("led again", func() bool {
 		v := c.group.State().Volumes["vol"]

@@ -23,6 +23,9 @@ import (
 const (
 	testSize = 8 << 20
 	patience = 20 * time.Second
+	// A node counts as dead after a lease, or half as long again: whatever else this machine
+	// has to do, the others of a test must have been heard by then.
+	testLease = 2 * time.Second
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -160,7 +163,7 @@ func (c *cluster) do(cmd control.Command) control.Result {
 }
 
 func (c *cluster) create(on ...string) {
-	c.do(control.CreateVolume("vol", control.ID{1}, testSize, control.Policy{}, on...))
+	c.do(control.CreateVolume("vol", control.ID{1}, testSize, control.Policy{Lease: testLease}, on...))
 }
 
 func (n *node) start() {
@@ -176,7 +179,8 @@ func (n *node) start() {
 	}
 	n.addr = ln.Addr().String()
 	split := port.Split(ln, nil)
-	n.host = New(Config{Name: n.name, Dir: n.dir, Group: n.member, Preface: port.Preface, IsolationTimeout: time.Second})
+	n.host = New(Config{Name: n.name, Dir: n.dir, Group: n.member, Preface: port.Preface, IsolationTimeout: time.Second,
+		DiskTimeout: patience, SyncTimeout: patience})
 	conns, hangUp := context.WithCancel(context.Background())
 	n.stop, n.conns = stop, func() { hangUp(); split.Close() }
 	n.done.Go(func() { n.host.Run(ctx) })

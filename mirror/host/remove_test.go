@@ -20,7 +20,6 @@ func TestRemoveReplicaInSync(t *testing.T) {
 	c.inSync("a", "a", "b", "c")
 	a := c.attach("a", "")
 	member := c.nodes["c"].member
-	var slow []time.Duration
 	for i := range 24 {
 		late := i%2 == 1
 		a.write(0, byte(i))
@@ -28,17 +27,14 @@ func TestRemoveReplicaInSync(t *testing.T) {
 		c.do(control.RemoveReplica("vol", 0, "c"))
 		began := time.Now()
 		a.write(4096, byte(i))
-		if took := time.Since(began); took > 300*time.Millisecond {
-			slow = append(slow, took)
+		if took := time.Since(began); took > testLease {
+			t.Errorf("round %d: a write took %v", i, took)
 		}
 		member.isolate(false)
 		c.do(control.Attach("vol", "x")) // wakes it
 		c.inSync("a", "a", "b")
 		c.do(control.AddReplica("vol", 0, "c"))
 		c.inSync("a", "a", "b", "c")
-	}
-	if len(slow) > 4 { // a busy machine has a few
-		t.Errorf("%d of 24 writes waited: %v", len(slow), slow)
 	}
 	for _, what := range c.events() {
 		if strings.Contains(what, "took over") {
@@ -96,7 +92,7 @@ func TestPastAtStart(t *testing.T) {
 // up, and wait when it is lost afterwards.
 func TestAddReplicaUnderSuspend(t *testing.T) {
 	c := newTestCluster(t, "a", "b", "c")
-	c.do(control.CreateVolume("vol", control.ID{1}, testSize, control.Policy{OnLoss: "suspend"}, "a", "b"))
+	c.do(control.CreateVolume("vol", control.ID{1}, testSize, control.Policy{OnLoss: "suspend", Lease: testLease}, "a", "b"))
 	c.inSync("a", "a", "b")
 	a := c.attach("a", "")
 	a.write(0, 1)

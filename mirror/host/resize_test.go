@@ -14,11 +14,6 @@ import (
 
 const grownSize = testSize + 3<<20 + 4096
 
-// createPatient makes a volume that takes nobody for dead because the machine is slow.
-func (c *cluster) createPatient(on ...string) {
-	c.do(control.CreateVolume("vol", control.ID{1}, testSize, control.Policy{Lease: time.Second}, on...))
-}
-
 // load writes at random places until it is stopped, through clients at some nodes.
 type load struct {
 	stop chan struct{}
@@ -85,7 +80,7 @@ func (c *cluster) grown(primary string, nodes ...string) {
 
 func TestGrowUnderLoad(t *testing.T) {
 	c := newTestCluster(t, "a", "b")
-	c.createPatient("a", "b")
+	c.create("a", "b")
 	c.inSync("a", "a", "b")
 	before := c.attach("b", "")
 	before.write(testSize-4096, 7)
@@ -146,7 +141,7 @@ func (c *cluster) wantGrownEqual(nodes ...string) {
 // primary's copy is told the new size, and waits for it; who was there goes on.
 func TestAttachBeforeThePrimaryGrew(t *testing.T) {
 	c := newTestCluster(t, "a", "b")
-	c.createPatient("a", "b")
+	c.create("a", "b")
 	c.inSync("a", "a", "b")
 	was := c.attach("b", "")
 	s := c.seat("a")
@@ -197,7 +192,7 @@ func TestAttachBeforeThePrimaryGrew(t *testing.T) {
 // part and new.
 func TestGrowWhileAReplicaIsAway(t *testing.T) {
 	c := newTestCluster(t, "a", "b")
-	c.createPatient("a", "b")
+	c.create("a", "b")
 	c.inSync("a", "a", "b")
 	a := c.attach("a", "")
 	a.write(0, 1)
@@ -224,7 +219,7 @@ func TestGrowWhileAReplicaIsAway(t *testing.T) {
 // of sync until then, and no longer.
 func TestGrowHeardOfLate(t *testing.T) {
 	c := newTestCluster(t, "a", "b")
-	c.createPatient("a", "b")
+	c.create("a", "b")
 	c.inSync("a", "a", "b")
 	c.nodes["b"].member.isolate(true)
 	c.do(control.ResizeVolume("vol", 0, grownSize))
@@ -232,7 +227,7 @@ func TestGrowHeardOfLate(t *testing.T) {
 	a := c.attach("a", "")
 	a.write(grownSize-4096, 3)
 	c.nodes["b"].member.isolate(false)
-	c.do(control.SetPolicy("vol", 0, control.Policy{Lease: time.Second})) // something for b to hear
+	c.do(control.SetPolicy("vol", 0, control.Policy{Lease: testLease})) // something for b to hear
 	c.grown("a", "a", "b")
 	c.handOver("a", "b")
 	a.wantRead(grownSize-4096, 3)
@@ -242,7 +237,7 @@ func TestGrowHeardOfLate(t *testing.T) {
 // first.
 func TestGrowWithoutThePrimary(t *testing.T) {
 	c := newTestCluster(t, "a", "b")
-	c.createPatient("a", "b")
+	c.create("a", "b")
 	c.inSync("a", "a", "b")
 	b := c.attach("b", "")
 	b.write(0, 1)
@@ -250,7 +245,7 @@ func TestGrowWithoutThePrimary(t *testing.T) {
 	c.nodes["a"].end()
 	c.do(control.ResizeVolume("vol", 0, grownSize))
 	c.nodes["b"].member.isolate(false)
-	c.do(control.SetPolicy("vol", 0, control.Policy{Lease: time.Second})) // something for b to hear
+	c.do(control.SetPolicy("vol", 0, control.Policy{Lease: testLease})) // something for b to hear
 	c.grown("b", "b")
 	grown := c.attach("b", "")
 	grown.write(grownSize-4096, 3)
@@ -266,7 +261,7 @@ func TestGrowWithoutThePrimary(t *testing.T) {
 // in which the volume was smaller: it opens its copy all the same.
 func TestPastSize(t *testing.T) {
 	c := newTestCluster(t, "a", "b")
-	c.createPatient("a", "b")
+	c.create("a", "b")
 	c.inSync("a", "a", "b")
 	n := c.nodes["b"]
 	before := c.group.State()

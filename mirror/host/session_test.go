@@ -14,7 +14,7 @@ import (
 // the last of it leaves or a later one comes.
 func TestSessionsAreShared(t *testing.T) {
 	c := newTestCluster(t, "a", "b")
-	c.do(control.CreateVolume("vol", control.ID{1}, testSize, control.Policy{}, "a", "b"))
+	c.create("a", "b")
 	c.inSync("a", "a", "b")
 	seat := c.seat("a")
 	attach := func(at *Seat, who Client) (*forward.Front, error) {

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"path/filepath"
@@ -84,8 +85,11 @@ func TestReplaceDeadNode(t *testing.T) {
 			select {
 			case <-stop:
 				return
-			default:
-				a.write(i%64*65536+8192, byte(i))
+			case <-time.After(time.Millisecond): // leaves the new replica some of the machine
+				data := bytes.Repeat([]byte{byte(i)}, 4096)
+				if err := a.do(&mirror.Op{Kind: mirror.Write, Off: i%64*65536 + 8192, Len: 4096, Data: data}); err != nil {
+					t.Errorf("a write meanwhile: %v", err)
+				}
 			}
 		}
 	}()

@@ -230,7 +230,7 @@ func (c *cluster) attach(at, name string) *user {
 	c.until("attached at "+at, func() bool {
 		front, err := seat.Attach(context.Background(), Client{Name: name}, func(ops []*mirror.Op) {
 			for _, op := range ops {
-				op.Tag.(chan error) <- op.Err
+				op.Tag.(chan *mirror.Op) <- op
 			}
 		}, nil)
 		u.front = front
@@ -249,23 +249,30 @@ func (c *cluster) seat(at string) (s *Seat) {
 	return s
 }
 
-// start begins an op; what it returns gets the outcome.
-func (u *user) start(op *mirror.Op) chan error {
-	done := make(chan error, 1)
+// start begins an op; what it returns gets the op that comes back, which is a copy if a
+// volume that ended has kept the one that was submitted.
+func (u *user) start(op *mirror.Op) chan *mirror.Op {
+	done := make(chan *mirror.Op, 1)
 	op.Tag = done
 	u.front.Submit([]*mirror.Op{op})
 	return done
 }
 
-func (u *user) do(op *mirror.Op) error {
+// await returns what comes back of an op.
+func (u *user) await(op *mirror.Op) *mirror.Op {
 	u.t.Helper()
 	select {
-	case err := <-u.start(op):
-		return err
+	case back := <-u.start(op):
+		return back
 	case <-time.After(patience):
 		u.t.Fatalf("%v at %d: no answer", op.Kind, op.Off)
 		return nil
 	}
+}
+
+func (u *user) do(op *mirror.Op) error {
+	u.t.Helper()
+	return u.await(op).Err
 }
 
 func (u *user) write(off int64, value byte) {
@@ -278,12 +285,12 @@ func (u *user) write(off int64, value byte) {
 
 func (u *user) wantRead(off int64, value byte) {
 	u.t.Helper()
-	data := make([]byte, 4096)
-	if err := u.do(&mirror.Op{Kind: mirror.Read, Off: off, Len: 4096, Data: data}); err != nil {
-		u.t.Fatalf("read: %v", err)
+	back := u.await(&mirror.Op{Kind: mirror.Read, Off: off, Len: 4096, Data: make([]byte, 4096)})
+	if back.Err != nil {
+		u.t.Fatalf("read: %v", back.Err)
 	}
-	if !bytes.Equal(data, bytes.Repeat([]byte{value}, 4096)) {
-		u.t.Fatalf("read at %d: %d, want %d", off, data[0], value)
+	if !bytes.Equal(back.Data, bytes.Repeat([]byte{value}, 4096)) {
+		u.t.Fatalf("read at %d: %d, want %d", off, back.Data[0], value)
 	}
 }
 

@@ -140,8 +140,8 @@ func TestForced(t *testing.T) {
 	read := held.start(&mirror.Op{Kind: mirror.Read, Len: 4096, Data: make([]byte, 4096)})
 	c.do(control.Force("vol", 0, "b"))
 	c.inSync("b", "b")
-	if err := <-read; !errors.Is(err, ErrForgot) {
-		t.Errorf("a request from before the loss ended with %v", err)
+	if back := <-read; !errors.Is(back.Err, ErrForgot) {
+		t.Errorf("a request from before the loss ended with %v", back.Err)
 	}
 	if err := held.do(&mirror.Op{Kind: mirror.Read, Len: 4096, Data: make([]byte, 4096)}); !errors.Is(err, ErrForgot) {
 		t.Errorf("a request after the loss ended with %v", err)

@@ -21,9 +21,9 @@ func TestIsolatedPrimaryGivesErrors(t *testing.T) {
 	c.nodes["a"].member.isolate(true)
 	c.nodes["b"].end()
 	select {
-	case err := <-a.start(&mirror.Op{Kind: mirror.Write, Len: 4096, Data: make([]byte, 4096)}):
-		if !errors.Is(err, forward.ErrIsolated) {
-			t.Errorf("the write ended with %v", err)
+	case back := <-a.start(&mirror.Op{Kind: mirror.Write, Len: 4096, Data: make([]byte, 4096)}):
+		if !errors.Is(back.Err, forward.ErrIsolated) {
+			t.Errorf("the write ended with %v", back.Err)
 		}
 	case <-time.After(patience):
 		t.Fatal("no answer")

@@ -109,8 +109,8 @@ func TestAddReplicaUnderSuspend(t *testing.T) {
 	c.until("held", func() bool { st, ok := c.seat("a").Status(); return ok && !st.Ready && st.InFlight > 0 })
 	n.start()
 	c.do(control.AddNode("c", control.Node{Addr: n.addr, ID: "c"}))
-	if err := <-waits; err != nil {
-		t.Error(err)
+	if back := <-waits; back.Err != nil {
+		t.Error(back.Err)
 	}
 	c.nodes["a"].end() // first: alone it would wait for the others
 }

@@ -44,11 +44,12 @@ func (l *load) write(u *user, first, step int64) error {
 			{Kind: mirror.Write, Off: off, Len: 4096, Data: bytes.Repeat([]byte{byte(n + 1)}, 4096)},
 			{Kind: mirror.Read, Off: off, Len: 4096, Data: make([]byte, 4096)},
 		} {
-			if err := u.do(op); err != nil {
-				return err
+			back := u.await(op)
+			if back.Err != nil {
+				return back.Err
 			}
-			if op.Data[0] != byte(n+1) || op.Data[4095] != byte(n+1) {
-				u.t.Errorf("read at %d: %d, written was %d", off, op.Data[0], byte(n+1))
+			if back.Data[0] != byte(n+1) || back.Data[4095] != byte(n+1) {
+				u.t.Errorf("read at %d: %d, written was %d", off, back.Data[0], byte(n+1))
 			}
 		}
 	}
@@ -156,27 +157,27 @@ func TestAttachBeforeThePrimaryGrew(t *testing.T) {
 		c.until("the record is at "+at, func() bool { return c.seat(at).Record().Size == grownSize })
 	}
 	a, b := c.attach("a", ""), c.attach("b", "")
-	beyond := func(u *user, at int64) chan error {
+	beyond := func(u *user, at int64) chan *mirror.Op {
 		return u.start(&mirror.Op{Kind: mirror.Write, Off: at, Len: 4096, Data: bytes.Repeat([]byte{5}, 4096)})
 	}
 	atA, atB := beyond(a, grownSize-4096), beyond(b, testSize)
 	was.write(testSize-4096, 1)
 	select {
-	case err := <-atA:
-		t.Errorf("a write at a beyond the end of its copy ended with %v", err)
-	case err := <-atB:
-		t.Errorf("a write at b beyond the end of the primary's copy ended with %v", err)
+	case back := <-atA:
+		t.Errorf("a write at a beyond the end of its copy ended with %v", back.Err)
+	case back := <-atB:
+		t.Errorf("a write at b beyond the end of the primary's copy ended with %v", back.Err)
 	default:
 	}
 	close(release)
 	if err := <-held; err != nil {
 		t.Error(err)
 	}
-	for _, done := range []chan error{atA, atB} {
+	for _, done := range []chan *mirror.Op{atA, atB} {
 		select {
-		case err := <-done:
-			if err != nil {
-				t.Errorf("a write beyond the old end: %v", err)
+		case back := <-done:
+			if back.Err != nil {
+				t.Errorf("a write beyond the old end: %v", back.Err)
 			}
 		case <-time.After(patience):
 			t.Fatal("a write beyond the old end: no answer")

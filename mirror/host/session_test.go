@@ -20,7 +20,7 @@ func TestSessionsAreShared(t *testing.T) {
 	attach := func(at *Seat, who Client) (*forward.Front, error) {
 		return at.Attach(context.Background(), who, func(ops []*mirror.Op) {
 			for _, op := range ops {
-				op.Tag.(chan error) <- op.Err
+				op.Tag.(chan *mirror.Op) <- op
 			}
 		}, nil)
 	}

@@ -178,7 +178,7 @@ func TestPromotionWhoseSyncFails(t *testing.T) {
 	local := &faulty{Store: newStore(t, testSize)}
 	local.inject(&local.sync, errors.New("EIO"))
 	c := open(t, Config{Store: local})
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	err := c.v.Wait(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {

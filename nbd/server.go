@@ -275,9 +275,12 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.conns) == 0 { // both are so: all was done
+		return nil
+	}
 	for c := range s.conns {
 		c.hangup()
 	}
-	s.mu.Unlock()
 	return ctx.Err()
 }

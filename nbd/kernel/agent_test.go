@@ -99,11 +99,14 @@ func TestItWaitsForAServer(t *testing.T) {
 	if _, err := Attach(ctx, k, config(s)); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("without a server: %v", err)
 	}
+	started := make(chan struct{})
 	go func() {
+		defer close(started)
 		time.Sleep(20 * time.Millisecond)
 		s.start()
 	}()
 	k.mustAttach(config(s))
+	<-started // it may serve before it is noted that the test has to end it
 }
 
 func TestWhatCanNeverBe(t *testing.T) {

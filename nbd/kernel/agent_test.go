@@ -64,6 +64,7 @@ func stayOf(name string) (stay int) {
 func TestAHungServer(t *testing.T) {
 	k, s1, s2 := newFakeKernel(t), newServer(t), newServer(t)
 	c := config(s1)
+	c.Stall = 500 * time.Millisecond
 	c.Servers = append(c.Servers, newHung(t), s2.at)
 	k.mustAttach(c)
 	s1.kill()

@@ -254,8 +254,9 @@ type running struct {
 	ended  chan error
 }
 
+// config has servers that answer: however slow the machine is, none of them is given up.
 func config(servers ...*server) Config {
-	c := Config{Log: slog.New(slog.DiscardHandler), Owner: func(d Device) string { return "vol@test-" + d.Name() }, Stall: 500 * time.Millisecond}
+	c := Config{Log: slog.New(slog.DiscardHandler), Owner: func(d Device) string { return "vol@test-" + d.Name() }}
 	for _, s := range servers {
 		c.Servers = append(c.Servers, s.at)
 	}

@@ -103,7 +103,7 @@ const makingTime = time.Minute
 // owned says whether the process that made dir lives.
 func owned(dir string) bool {
 	b, err := os.ReadFile(filepath.Join(dir, ownerFile))
-	if err != nil {
+	if err != nil || len(b) == 0 { // the file is there before what it says
 		info, err := os.Stat(dir)
 		return err == nil && time.Since(info.ModTime()) < makingTime
 	}

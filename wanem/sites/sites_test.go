@@ -306,6 +306,30 @@ func TestGCLeavesTheLivingAlone(t *testing.T) {
 	}
 }
 
+// TestGCLeavesWhatIsBeingMade: another process may be at any point of making a run.
+func TestGCLeavesWhatIsBeingMade(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	dir := filepath.Join(base(), "run-1")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, what := range []string{"no owner yet", "an owner file that is still empty"} {
+		if removed, err := GC(t.Context()); err != nil || len(removed) > 0 {
+			t.Fatalf("%s: removed %v, %v", what, removed, err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, ownerFile), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	long := time.Now().Add(-2 * makingTime)
+	if err := os.Chtimes(dir, long, long); err != nil {
+		t.Fatal(err)
+	}
+	if removed, err := GC(t.Context()); err != nil || !slices.Equal(removed, []string{dir}) {
+		t.Errorf("of a process that died over it: removed %v, %v", removed, err)
+	}
+}
+
 // asUdevSetsIt gives a device the permissions that it has on a usual Debian, for
 // the time of a test.
 func asUdevSetsIt(t *testing.T, path string, mode os.FileMode) {

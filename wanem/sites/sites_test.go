@@ -227,6 +227,7 @@ func TestKillLeavesNothing(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
 	}
+	t.Setenv("TMPDIR", t.TempDir()) // or another test's process may find first what is left
 	cmd := child(t, "hold")
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {

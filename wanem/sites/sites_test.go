@@ -86,35 +86,54 @@ func openSites(t *testing.T, names ...Site) *Sites {
 	return s
 }
 
+// tries is how often a test looks at what others on this machine can spoil for a while:
+// the calibration of a link, or the look itself.
+const tries = 10
+
+// asFarAs says whether a round trip is about the wanted one. The bound is wide, for
+// machines that are busy with other tests.
+func asFarAs(want, got time.Duration) bool {
+	return (got - want).Abs() <= max(500*time.Microsecond, want/5)
+}
+
 // TestCalibration prints what a link achieves: what it adds by itself, what is
 // left of that, and what it costs (the whole process: relay, probes and test).
-// The bound is wide, for machines that are busy with other tests.
 func TestCalibration(t *testing.T) {
 	s := openSites(t)
 	t.Logf("backend %s: %s", s.Backend(), s.Why())
 	for _, d := range []float64{0, 50, 100, 500, 100, 1000} {
-		begin := time.Now()
-		if err := s.SetLink(t.Context(), A, B, km(d)); err != nil {
-			t.Fatal(err)
+		want, median := km(d).RTT(), calibrated(t, s, d)
+		for n := 1; n < tries && !asFarAs(want, median); n++ {
+			median = calibrated(t, s, d)
 		}
-		took := time.Since(begin)
-		begin, cpu := time.Now(), cpuTime(t)
-		got, err := s.MeasureRTT(t.Context(), A, B, 50)
-		if err != nil {
-			t.Fatal(err)
-		}
-		cpu = cpuTime(t) - cpu
-		busy := 100 * cpu.Seconds() / time.Since(begin).Seconds()
-		if drops, err := s.Drops(A, B); err != nil || drops > 0 {
-			t.Errorf("%v km: %d drops, %v", d, drops, err)
-		}
-		want := km(d).RTT()
-		t.Logf("%4.0f km: want %v, median %v (off by %v), min %v, p99 %v; corrected by %v, set in %v; CPU %v a round trip, %.0f %% of one",
-			d, want, got.Median, got.Median-want, got.Min, got.P99, s.paths[0].correction, took, cpu/50, busy)
-		if off := (got.Median - want).Abs(); off > max(500*time.Microsecond, want/5) {
-			t.Errorf("%v km: off by %v", d, off)
+		if !asFarAs(want, median) {
+			t.Errorf("%v km: set %d times, and still off by %v", d, tries, median-want)
 		}
 	}
+}
+
+// calibrated sets a link anew and returns its median round trip.
+func calibrated(t *testing.T, s *Sites, d float64) time.Duration {
+	t.Helper()
+	begin := time.Now()
+	if err := s.SetLink(t.Context(), A, B, km(d)); err != nil {
+		t.Fatal(err)
+	}
+	took := time.Since(begin)
+	begin, cpu := time.Now(), cpuTime(t)
+	got, err := s.MeasureRTT(t.Context(), A, B, 50)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cpu = cpuTime(t) - cpu
+	busy := 100 * cpu.Seconds() / time.Since(begin).Seconds()
+	if drops, err := s.Drops(A, B); err != nil || drops > 0 {
+		t.Errorf("%v km: %d drops, %v", d, drops, err)
+	}
+	want := km(d).RTT()
+	t.Logf("%4.0f km: want %v, median %v (off by %v), min %v, p99 %v; corrected by %v, set in %v; CPU %v a round trip, %.0f %% of one",
+		d, want, got.Median, got.Median-want, got.Min, got.P99, s.paths[0].correction, took, cpu/50, busy)
+	return got.Median
 }
 
 // cpuTime is what this process has used.

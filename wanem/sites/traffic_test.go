@@ -81,11 +81,17 @@ func TestRateIsKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	const size = 4 << 20
-	took := transfer(t, s, size)
-	rate := size * 8 / took.Seconds()
-	t.Logf("4 MiB in %v: %.1f of 100 Mbit/s", took, rate/1e6)
-	if rate > 100e6 || rate < 40e6 {
-		t.Errorf("%.1f Mbit/s over a link of 100", rate/1e6)
+	rate := 0.0
+	for n := 0; n < tries && rate < 40e6; n++ {
+		took := transfer(t, s, size)
+		rate = size * 8 / took.Seconds()
+		t.Logf("4 MiB in %v: %.1f of 100 Mbit/s", took, rate/1e6)
+		if rate > 100e6 {
+			t.Errorf("%.1f Mbit/s over a link of 100", rate/1e6)
+		}
+	}
+	if rate < 40e6 {
+		t.Errorf("only %.1f Mbit/s over a link of 100", rate/1e6)
 	}
 }
 
@@ -124,16 +130,21 @@ func TestJitterWidensTheTail(t *testing.T) {
 	if err := s.SetLink(t.Context(), A, B, link); err != nil {
 		t.Fatal(err)
 	}
-	got, err := s.MeasureRTT(t.Context(), A, B, 100)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("want %v; median %v, min %v, p99 %v", link.RTT(), got.Median, got.Min, got.P99)
 	// Two directions: a standard deviation of 707 us; of 100 probes the slowest is
-	// above one and a half of it but for a chance of 0.1 %, and the fastest below.
+	// above one and a half of it but for a chance of 0.1 %, and the fastest below. That
+	// happens, and others may have the machine meanwhile, but not each time.
 	const edge = time.Millisecond
-	if got.P99 < link.RTT()+edge || got.Min > link.RTT()-edge {
-		t.Errorf("%v to %v around %v: no jitter of 500 us", got.Min, got.P99, link.RTT())
+	wide := false
+	for n := 0; n < tries && !wide; n++ {
+		got, err := s.MeasureRTT(t.Context(), A, B, 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("want %v; median %v, min %v, p99 %v", link.RTT(), got.Median, got.Min, got.P99)
+		wide = got.P99 >= link.RTT()+edge && got.Min <= link.RTT()-edge
+	}
+	if !wide {
+		t.Errorf("around %v there is no jitter of 500 us", link.RTT())
 	}
 }
 

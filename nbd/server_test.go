@@ -77,18 +77,18 @@ func TestHostileClients(t *testing.T) {
 	early.Close()
 
 	c := connect(t, path)
+	// What waits for one of them waits for ever, which a slow machine does not.
+	stuck := time.AfterFunc(30*time.Second, func() { c.Close() })
+	defer stuck.Stop()
 	got := make([]byte, 100<<10)
 	for i := range 200 {
+		stuck.Reset(30 * time.Second)
 		want := bytes.Repeat([]byte{byte(i)}, len(got))
-		start := time.Now()
 		if _, err := c.WriteAt(want, int64(i)<<17); err != nil {
-			t.Fatal(err)
+			t.Fatalf("write %d: %v", i, err)
 		}
 		if _, err := c.ReadAt(got, int64(i)<<17); err != nil || !bytes.Equal(got, want) {
 			t.Fatalf("read %d: %v", i, err)
-		}
-		if d := time.Since(start); d > 5*time.Second {
-			t.Fatalf("operation %d took %v", i, d)
 		}
 	}
 }

@@ -22,3 +22,18 @@ usage() { sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; }
 teach() {
     case ${1-} in -h | --help) usage && exit ;; esac
 }
+
+# again runs $1..., which downloads, until it succeeds, at most five times: a network fails
+# now and then, and a machine that has just started may still install things by itself.
+# What it says goes where it always goes.
+again() {
+    local try status
+    for try in 1 2 3 4 5; do
+        status=0
+        "$@" || status=$?
+        [ "$status" != 0 ] || return 0
+        printf '%s: failed with %d, time %d of 5: %s\n' "${0##*/}" "$status" "$try" "$*" >&2
+        [ "$try" = 5 ] || sleep $((try * 5))
+    done
+    return "$status"
+}

@@ -54,6 +54,13 @@ missing_packages() {
 # The race detector links against C, and gcc alone has no headers.
 headers_for() { case $1 in gcc) echo gcc libc6-dev ;; *) echo "$1" ;; esac }
 
+# install_by_apt does both, to be done again as one: an update that got nothing has
+# succeeded all the same, and then the install finds no package.
+install_by_apt() {
+    "${apt[@]}" update || return
+    "${apt[@]}" install -y --no-install-recommends "$@" >/dev/null
+}
+
 install_packages() {
     local sudo=() want=() package
     for package in "$@"; do
@@ -67,10 +74,8 @@ install_packages() {
         sudo=(sudo)
     fi
     say "installing ${want[*]}"
-    local apt=("${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120)
-    "${apt[@]}" update || die "apt-get update failed, see above"
-    "${apt[@]}" install -y --no-install-recommends "${want[@]}" >/dev/null ||
-        die "apt-get could not install ${want[*]}, see above"
+    apt=("${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120)
+    again install_by_apt "${want[@]}" || die "apt-get could not install ${want[*]}, see above"
 }
 
 PATH=$PATH:/usr/sbin:/sbin # a user's PATH on Debian lacks them

@@ -29,10 +29,12 @@ check_sources() {
 }
 
 # gotestsum runs go test and ends with what was skipped and why: a skip that
-# nobody sees is a test that nobody has.
+# nobody sees is a test that nobody has. It is no module of ours, so it is downloaded here.
 run_tests() {
+    local gotestsum=gotest.tools/gotestsum@v1.13.0
+    again go run "$gotestsum" --version >/dev/null || die "gotestsum cannot be downloaded, see above"
     say "go test -race ${packages[*]}"
-    go run gotest.tools/gotestsum@v1.13.0 --format pkgname --format-hide-empty-pkg -- \
+    go run "$gotestsum" --format pkgname --format-hide-empty-pkg -- \
         -race -count=1 -timeout=10m "${packages[@]}"
 }
 

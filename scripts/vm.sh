@@ -287,7 +287,10 @@ image) ;;
 *) die "unknown command $mode: run, shell, test or image; see $0 --help" ;;
 esac
 "$root/scripts/setup.sh" vm
-image=$("$root/scripts/vm/image.sh")
+# To build it is to download it; who is not root cannot.
+make_image=("$root/scripts/vm/image.sh")
+[ "$(id -u)" != 0 ] || make_image=(again "${make_image[@]}")
+image=$("${make_image[@]}") || die "there is no image to run a machine with, see above"
 [ "$mode" != image ] || { echo "$image" && exit 0; }
 work=$(mktemp -d "${TMPDIR:-/tmp}/lockstep-vm.XXXXXX")
 exec 3<&0

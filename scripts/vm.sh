@@ -187,6 +187,9 @@ boot() {
         done
         ! booted || return 0 # and ended already
         stop_qemu
+        # One that waits for a QEMU that ended at once would share what the next one says.
+        [ ${#copiers[@]} -eq 0 ] || kill "${copiers[@]}" 2>/dev/null || true
+        copiers=()
         echo "${0##*/}: the machine was not up after $limit s, or its QEMU ended (attempt $attempt of $attempts)" >&2
     done
     tail -20 "$work/kernel.log" >&2

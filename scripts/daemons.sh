@@ -22,14 +22,12 @@ start() {
     pids+=($!)
 }
 
-# stop ends a process gently and, after 6 s, not; it fails if that was needed.
-# A serve may take 5 s to give up on a replica that is gone.
+# stop ends a process gently and, after 30 s, not; it fails if that was needed.
+# A serve may take 5 s to give up on a replica that is gone, and its last flush and its
+# replica's as long as the disk does.
 stop() {
     kill "$1" 2>/dev/null || return 0
-    for _ in {1..60}; do
-        kill -0 "$1" 2>/dev/null || return 0
-        sleep 0.1
-    done
+    ! ends "$1" 30 || return 0
     crash "$1"
     return 1
 }
@@ -38,8 +36,15 @@ stop() {
 crash() {
     disown "$1" 2>/dev/null || true # the shell need not report how it ended
     kill -KILL "$1" 2>/dev/null || true
-    for _ in {1..200}; do
-        kill -0 "$1" 2>/dev/null || return 0
+    # What waits for a disk ends after that.
+    ends "$1" 60 || die "process $1 was killed and does not end: its locks are not free"
+}
+
+# ends waits until the process $1 has ended, at most for $2 seconds.
+ends() {
+    local until=$((SECONDS + $2))
+    while kill -0 "$1" 2>/dev/null; do
+        [ $SECONDS -lt "$until" ] || return 1
         sleep 0.01
     done
 }
@@ -49,7 +54,7 @@ crash() {
 stop_all() {
     local i
     trap '' INT TERM # once is enough
-    for ((i = ${#pids[@]} - 1; i >= 0; i--)); do stop "${pids[i]}" || true; done
+    for ((i = ${#pids[@]} - 1; i >= 0; i--)); do (stop "${pids[i]}") || true; done # whatever comes of it
     rm -rf "$dir"
 }
 
@@ -58,13 +63,14 @@ socket() { printf '%s/%s.sock' "$dir" "$1"; }
 # uri is where a client finds the server $1.
 uri() { printf 'nbd+unix:///vol?socket=%s' "$(socket "$1")"; }
 
-# await returns when the server $1 answers a client.
+# await returns when the server $1, started last, answers a client.
 await() {
-    for _ in {1..100}; do
-        if nbdinfo --size "$(uri "$1")" >/dev/null 2>&1; then return; fi
+    local until=$((SECONDS + 60))
+    until nbdinfo --size "$(uri "$1")" >/dev/null 2>&1; do
+        kill -0 "${pids[-1]}" 2>/dev/null || die "$1 ended: $(tail -5 "$dir/$1.log")"
+        [ $SECONDS -lt "$until" ] || die "$1 does not answer after 60 s: $(tail -5 "$dir/$1.log")"
         sleep 0.1
     done
-    die "$1 does not answer after 10 s: $(tail -5 "$dir/$1.log")"
 }
 
 # free_port prints a loopback port on which nobody listens.

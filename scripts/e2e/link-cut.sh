@@ -27,7 +27,7 @@ replica_addr=192.0.2.2:7000
 in_site_b=(nsenter --net="/proc/$far/ns/net")
 start_replica
 start_serve
-start_load 20
+start_load 30 # twice as long as the cuts are, as a busy machine needs longer for them
 for cut in {1..20}; do
     must_be_loaded
     ip link set wire down

@@ -6,7 +6,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 # shellcheck source=scripts/daemons.sh
 source "$root/scripts/daemons.sh"
 
-size_mib=96 # fio has the first 64 MiB, the scripts the rest
+size_mib=192 # fio has the first 128 MiB, the scripts the rest
 replica_addr=127.0.0.1:$(free_port)
 in_site_b=() # a command that runs the replica elsewhere
 
@@ -32,9 +32,10 @@ start_serve() {
 }
 
 # start_load writes for $1 seconds at a steady rate, then reads back and checks
-# everything. load is its process id.
+# everything. load is its process id. fio ends when it wrote each block once.
 start_load() {
-    start fio fio --name=load --thread --ioengine=nbd --uri="$(uri serve)" --rw=randwrite --bs=4k --iodepth=16 --size=64m \
+    [ "$1" -le 32 ] || die "in $1 s a load writes more blocks than it has"
+    start fio fio --name=load --thread --ioengine=nbd --uri="$(uri serve)" --rw=randwrite --bs=4k --iodepth=16 --size=128m \
         --rate_iops=1000 --number_ios="$(($1 * 1000))" --verify=crc32c --verify_state_save=0
     load=${pids[-1]}
 }

@@ -13,13 +13,13 @@ holds() {
 start_replica
 for byte in 1 2 3 4 5; do
     start_serve
-    start_load 60
+    start_load 30
     sleep 1
-    write_block 80 "$byte" || die "a write failed: $(tail -5 "$dir/qemu-io.log")"
+    write_block 140 "$byte" || die "a write failed: $(tail -5 "$dir/qemu-io.log"); serve says: $(tail -5 "$dir/serve.log")"
     must_be_loaded
     crash "$serve"
     for copy in primary replica; do
-        holds "$dir/$copy.img" 80 "$byte" || die "an acknowledged write is not in the $copy's copy"
+        holds "$dir/$copy.img" 140 "$byte" || die "an acknowledged write is not in the $copy's copy"
     done
     crash "$load"
 done

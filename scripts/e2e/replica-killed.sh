@@ -7,14 +7,14 @@ source "$(dirname "$0")/pair.sh"
 
 start_replica
 start_serve
-start_load 10
 for byte in 1 2 3; do
+    start_load 5 # of its own, so that it cannot end before the last of them
     sleep 1
     must_be_loaded
     crash "$replica"
-    if write_block 80 "$byte" 1; then die "a write was acknowledged while the replica was dead"; fi
+    if write_block 140 "$byte" 1; then die "a write was acknowledged while the replica was dead"; fi
     start_replica
-    write_block 90 "$byte" || die "writes did not resume: $(tail -5 "$dir/serve.log")"
+    write_block 150 "$byte" || die "writes did not resume: $(tail -5 "$dir/serve.log")"
+    finish_load
 done
-finish_load
 must_be_identical

@@ -134,6 +134,7 @@ func (p *processes) awaitVolume(at, what string, ok func(*api.VolumeStatus) bool
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for end := time.Now().Add(p.patience); time.Now().Before(end); <-tick.C {
+		last = api.Status{} // what an answer leaves out must not be the one's before
 		if p.ask(at, http.MethodGet, "/status?volume=vol", nil, &last) == nil && ok(&last.Volumes[0]) {
 			return &last.Volumes[0]
 		}

@@ -16,7 +16,7 @@ import (
 // TestMembership changes who takes part in a cluster of processes while it is used.
 func TestMembership(t *testing.T) {
 	p := newProcesses(t)
-	p.mustAsk("a", http.MethodPost, "/volumes", api.Create{Name: "vol", Size: 16 << 20, On: []string{"a", "b"}}, nil)
+	p.mustAsk("a", http.MethodPost, "/volumes", api.Create{Name: "vol", Size: 16 << 20, On: []string{"a", "b"}, Policy: patient}, nil)
 	p.awaitVolume("a", "in sync", bothInSync)
 	w := p.writers()
 	for _, step := range []struct {

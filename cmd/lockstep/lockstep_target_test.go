@@ -198,30 +198,42 @@ func loopbackSweep(t *testing.T) (sweep.Config, target.Config) {
 	}, loopbackTarget(t)
 }
 
+// sweepTimes is how often a sweep whose figures are looked at is made at most: a machine that
+// is busy with other tests may give its load little time, or stall until a copy counts as lost.
+const sweepTimes = 3
+
 // Everything but the WAN is real: processes, sockets, files.
 func TestSweepOnRealProcesses(t *testing.T) {
-	conf, c := loopbackSweep(t)
-	tg := openLockstep(t, c)
-	report, err := sweep.Run(t.Context(), conf, sweep.Facts{}, []sweep.Target{tg})
-	if err != nil {
-		t.Fatal(tg.Explain(err))
-	}
-	if !report.ReplicasIdentical || report.BytesCompared != 10*c.Size || report.BlocksVerified == 0 {
-		t.Errorf("identical %v, %d bytes, %d blocks verified", report.ReplicasIdentical, report.BytesCompared, report.BlocksVerified)
-	}
-	for _, p := range report.Points {
-		if p.Fidelity != sweep.OK || p.Trials != 3 || p.Writes < 100 || len(p.Probes) != 2 {
-			t.Errorf("%v km: %+v", p.Km, p)
+	for n := 1; ; n++ {
+		conf, c := loopbackSweep(t)
+		tg := openLockstep(t, c)
+		report, err := sweep.Run(t.Context(), conf, sweep.Facts{}, []sweep.Target{tg})
+		if err != nil {
+			t.Fatal(tg.Explain(err))
 		}
-	}
-	if err := tg.Close(false); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(filepath.Join(c.Dir, "lockstep")); err == nil {
-		t.Error("the volume's copies were left behind")
-	}
-	if _, err := os.Stat(filepath.Join(conf.Out, "report.html")); err != nil {
-		t.Error(err)
+		if !report.ReplicasIdentical || report.BytesCompared != 10*c.Size || report.BlocksVerified == 0 {
+			t.Errorf("identical %v, %d bytes, %d blocks verified", report.ReplicasIdentical, report.BytesCompared, report.BlocksVerified)
+		}
+		if err := tg.Close(false); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(filepath.Join(c.Dir, "lockstep")); err == nil {
+			t.Error("the volume's copies were left behind")
+		}
+		if _, err := os.Stat(filepath.Join(conf.Out, "report.html")); err != nil {
+			t.Error(err)
+		}
+		poor := slices.IndexFunc(report.Points, func(p *sweep.Point) bool {
+			return p.Fidelity != sweep.OK || p.Trials != 3 || p.Writes < 100 || len(p.Probes) != 2
+		})
+		if poor < 0 {
+			return
+		}
+		p := report.Points[poor]
+		t.Logf("sweep %d: %v km: %+v", n, p.Km, p)
+		if n == sweepTimes {
+			t.Fatalf("no sweep of %d was as it should be", n)
+		}
 	}
 }
 
@@ -229,15 +241,27 @@ func TestSweepByFio(t *testing.T) {
 	if testing.Short() {
 		t.Skip("fio takes seconds to start and stop")
 	}
-	conf, c := loopbackSweep(t)
-	conf.Workload, conf.Idle = sweep.Fio, 0
-	tg := openLockstep(t, c)
-	report, err := sweep.Run(t.Context(), conf, sweep.Facts{}, []sweep.Target{tg})
-	if err != nil {
-		t.Fatal(tg.Explain(err))
-	}
-	if !report.ReplicasIdentical || report.Points[0].Writes < 100 {
-		t.Errorf("identical %v, %+v", report.ReplicasIdentical, report.Points[0])
+	for n := 1; ; n++ {
+		conf, c := loopbackSweep(t)
+		conf.Workload, conf.Idle = sweep.Fio, 0
+		tg := openLockstep(t, c)
+		report, err := sweep.Run(t.Context(), conf, sweep.Facts{}, []sweep.Target{tg})
+		if err != nil {
+			t.Fatal(tg.Explain(err))
+		}
+		if !report.ReplicasIdentical {
+			t.Fatal("the copies differ")
+		}
+		if report.Points[0].Writes >= 100 {
+			return
+		}
+		t.Logf("sweep %d: %+v", n, report.Points[0])
+		if n == sweepTimes {
+			t.Fatalf("no sweep of %d has the writes that it should have", n)
+		}
+		if err := tg.Close(false); err != nil { // it would take time from the next one
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -77,6 +77,7 @@ writes_go_on() {
 
 round() {
     must_be_loaded
+    await_in_sync 180 # a copy that a slow machine left behind cannot take over
     printf '%s %s\n' "$(date +%s%3N)" "$1" >>"$lab/times"
     break_it "$1"
     writes_go_on

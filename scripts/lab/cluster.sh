@@ -135,10 +135,13 @@ start_cluster() {
     local name size=$1
     shift
     for name in a b w; do start_node "$name"; done
-    within 60 lockstep volume create "$volume" --size "$size" --on a,b --lease "${LEASE:-2500ms}" "$@" ||
+    within 60 created --size "$size" --on a,b --lease "${LEASE:-2500ms}" "$@" ||
         die "there is no cluster, or no volume, after 60 s"
     await_in_sync 30
 }
+
+# created makes the volume, with $1... What was not decided in time may be decided later.
+created() { lockstep volume create "$volume" "$@" || lockstep volume show "$volume"; }
 
 # await_in_sync returns when both copies are in sync and the volume takes writes, in
 # at most $1 seconds.

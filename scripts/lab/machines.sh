@@ -89,8 +89,12 @@ site_a() {
     systemctl stop "lockstep-attach@$volume"
     "$root/scripts/provision.sh" attach "$volume" --device "$device" # it may be repeated
     want finished
-    sleep 15 # the others look
+    # They ask this machine's node for that, so it stays until they are off.
+    within 240 alone || die "the others do not end"
 }
+
+# alone tells that neither of the others answers.
+alone() { ! ping -q -c 3 -W 3 10.77.0.2 && ! ping -q -c 3 -W 3 10.77.0.3; }
 
 degraded() { ! ask status "$volume"; }
 

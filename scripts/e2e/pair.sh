@@ -12,14 +12,19 @@ in_site_b=() # a command that runs the replica elsewhere
 
 # start_replica returns when it listens: a primary that finds nobody pauses before it looks again.
 start_replica() {
-    local from until=$((SECONDS + 60))
-    from=$(stat -c %s "$dir/replica.log" 2>/dev/null || echo 0) # one log of all runs
+    replica_log=$(stat -c %s "$dir/replica.log" 2>/dev/null || echo 0) # where this run begins in it
     start replica "${in_site_b[@]}" "$root/bin/lockstep" replica --store="$dir/replica.img" --size="${size_mib}MiB" \
         --listen="$replica_addr"
     replica=${pids[-1]}
-    until [[ $(tail -c "+$((from + 1))" "$dir/replica.log" 2>/dev/null) == *"replica is listening"* ]]; do
+    replica_says "replica is listening"
+}
+
+# replica_says waits until the replica has said $1.
+replica_says() {
+    local until=$((SECONDS + 60))
+    until [[ $(tail -c "+$((replica_log + 1))" "$dir/replica.log" 2>/dev/null) == *"$1"* ]]; do
         kill -0 "$replica" 2>/dev/null || die "replica ended: $(tail -5 "$dir/replica.log")"
-        [ $SECONDS -lt "$until" ] || die "replica does not listen after 60 s: $(tail -5 "$dir/replica.log")"
+        [ $SECONDS -lt "$until" ] || die "replica does not say '$1' in 60 s: $(tail -5 "$dir/replica.log")"
         sleep 0.01
     done
 }

@@ -62,9 +62,9 @@ must_be_identical() {
 }
 
 # write_block writes 4 KiB of the byte $2 at MiB $1 and fails if that is not
-# acknowledged in $3 seconds (default 10).
+# acknowledged in $3 seconds (default 60: the flush at its end is as slow as the disks).
 write_block() {
-    timeout "${3:-10}" qemu-io -f raw -c "write -P $2 $1M 4k" "$(uri serve)" >>"$dir/qemu-io.log" 2>&1
+    timeout "${3:-60}" qemu-io -f raw -c "write -P $2 $1M 4k" "$(uri serve)" >>"$dir/qemu-io.log" 2>&1
 }
 
 "$root/scripts/build.sh"

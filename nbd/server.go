@@ -276,7 +276,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.conns) == 0 { // both are so: all was done
+	if len(s.conns) == 0 { // ctx has ended, and so has the last connection
 		return nil
 	}
 	for c := range s.conns {

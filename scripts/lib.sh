@@ -32,6 +32,7 @@ again() {
         status=0
         "$@" || status=$?
         [ "$status" != 0 ] || return 0
+        [ "$status" -lt 126 ] || return "$status" # there is no such program
         printf '%s: failed with %d, time %d of 5: %s\n' "${0##*/}" "$status" "$try" "$*" >&2
         [ "$try" = 5 ] || sleep $((try * 5))
     done

@@ -74,7 +74,7 @@ install_packages() {
         sudo=(sudo)
     fi
     say "installing ${want[*]}"
-    apt=("${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120)
+    local apt=("${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120)
     again install_by_apt "${want[@]}" || die "apt-get could not install ${want[*]}, see above"
 }
 

@@ -31,10 +31,10 @@ check_sources() {
 # gotestsum runs go test and ends with what was skipped and why: a skip that
 # nobody sees is a test that nobody has. It is no module of ours, so it is downloaded here.
 run_tests() {
-    local gotestsum=gotest.tools/gotestsum@v1.13.0
-    again go run "$gotestsum" --version >/dev/null || die "gotestsum cannot be downloaded, see above"
+    local bin=$root/bin
+    again env GOBIN="$bin" go install gotest.tools/gotestsum@v1.13.0 || die "gotestsum cannot be downloaded, see above"
     say "go test -race ${packages[*]}"
-    go run "$gotestsum" --format pkgname --format-hide-empty-pkg -- \
+    "$bin/gotestsum" --format pkgname --format-hide-empty-pkg -- \
         -race -count=1 -timeout=10m "${packages[@]}"
 }
 

@@ -14,7 +14,7 @@ import (
 // from the other copy get errors, if that is the policy, until it leads again.
 func TestIsolatedPrimaryGivesErrors(t *testing.T) {
 	c := newTestCluster(t, "a", "b")
-	c.do(control.CreateVolume("vol", control.ID{1}, testSize, control.Policy{OnIsolation: "error"}, "a", "b"))
+	c.do(control.CreateVolume("vol", control.ID{1}, testSize, control.Policy{OnIsolation: "error", Lease: testLease}, "a", "b"))
 	c.inSync("a", "a", "b")
 	a := c.attach("a", "")
 	a.write(0, 1)

@@ -55,6 +55,7 @@ began=$(date +%s.%N)
 # What is written until the primary has found it is missed, too.
 replica_says "primary connected"
 late=$(awk "BEGIN { print ($(date +%s.%N) - $began) * $rate * 4096 }")
+awk "BEGIN { exit !($late < 10 * $rate * 4096) }" || die "the replica was found only after 10 s: $(tail -5 "$dir/serve.log")"
 in_sync || die "it never came back: $(tail -5 "$dir/serve.log")"
 took=$(awk "BEGIN { print $(date +%s.%N) - $began }")
 after=$(jq '.replicas[0].copied_bytes' "$dir/status.json")

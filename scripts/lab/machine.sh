@@ -33,7 +33,7 @@ if [ "$name" != a ]; then
     exit
 fi
 "$provision" node
-# It waits until both copies are in sync.
-exists || lockstep volume create "$volume" --size "$size" --on a,b --admin /var/lib/lockstep "$@"
+# It waits until both copies are in sync. What was not decided in time may be decided later.
+exists || lockstep volume create "$volume" --size "$size" --on a,b --admin /var/lib/lockstep "$@" || exists
 "$provision" attach "$volume" --device /dev/nbd0
 lockstep status "$volume" --admin /var/lib/lockstep

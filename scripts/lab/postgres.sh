@@ -101,6 +101,7 @@ wait "$loading" || status=$?
 others=()
 [ "$status" = 0 ] || die "pgbench failed: $(cat "$lab"/bench.*)"
 committed=$(awk '/^number of transactions actually processed:/ { n += $6 } END { print n + 0 }' "$lab"/bench.*.txt)
+[ "$committed" -gt 0 ] || die "pgbench committed nothing: $(cat "$lab"/bench.*.txt)"
 tps=$((committed / (SECONDS - begun)))
 
 say "the database is killed, and started again"

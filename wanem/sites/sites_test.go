@@ -88,7 +88,7 @@ func openSites(t *testing.T, names ...Site) *Sites {
 
 // tries is how often a test looks at what others on this machine can spoil for a while:
 // the calibration of a link, or the look itself.
-const tries = 10
+const tries = 5
 
 // asFarAs says whether a round trip is about the wanted one. The bound is wide, for
 // machines that are busy with other tests.

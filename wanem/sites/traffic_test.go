@@ -120,8 +120,9 @@ func TestLossIsKept(t *testing.T) {
 			t.Errorf("%d of %d datagrams from %s lost, want %.0f", lost, n, way[0], want*n)
 		}
 	}
-	if got, err := s.paths[0].ping(t.Context(), forward, 100, 20*time.Millisecond); err != nil || got.Lost == 0 {
-		t.Errorf("none of 100 probes counts as lost, %v", err)
+	if got, err := s.paths[0].ping(t.Context(), forward, 100, 20*time.Millisecond); err != nil || got.Lost < 4 {
+		// Of 19 that are lost on the way, there or back; more may be late.
+		t.Errorf("%d of 100 probes count as lost, %v", got.Lost, err)
 	}
 	// Without loss the next link must not lose, and super-packets are back.
 	if err := s.SetLink(t.Context(), A, B, km(100)); err != nil {

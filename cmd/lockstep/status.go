@@ -30,7 +30,7 @@ A replica that is in sync has every acknowledged write. One that is not is broug
 up to date: LEFT is what is still to be copied, or to be compared and copied where
 it differs, RATE how fast that becomes less, ETA when nothing is left. A rate far
 below what the line carries is meant so: writes come first (--resync-share). Where
-somebody has to do something, a line "next:" says what.
+a person can help, a line "next:" says how.
 
   STANDING     WHAT IT MEANS
   in sync      every write waits for it

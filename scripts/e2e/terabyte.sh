@@ -65,9 +65,9 @@ crash_both() {
     crash "$replica"
 }
 
-# crash_dirty leaves a write that nothing has flushed.
+# crash_dirty has both crash after a write: they have to look for what it may have left.
 crash_dirty() {
-    write_block 80 "$((++blocks))"
+    write_block 80 "$((++blocks))" || die "a write failed: $(tail -5 "$dir/qemu-io.log")"
     crash_both
 }
 blocks=0
